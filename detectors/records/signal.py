@@ -1,0 +1,69 @@
+"""What a stream of scores said."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from detectors.records.scorecard import Direction
+
+SignalKind = Literal["change", "cleared", "status"]
+
+
+class StreamKey(Struct, frozen=True, array_like=True, order=True):
+    """Names one monitored stream.
+
+    ``segment`` is ``all`` or ``name=value``. ``test`` is ``reference`` (against the pinned anchor), ``arm``
+    (canary against stable under known routing) or ``share`` (the served share of the release).
+    """
+
+    deployment: str
+    release: str
+    segment: str
+    metric: str
+    test: Literal["reference", "arm", "share"]
+
+    def __str__(self) -> str:
+        return f"{self.deployment}/{self.release}/{self.segment}/{self.metric}/{self.test}"
+
+
+class Interval(Struct, frozen=True, array_like=True):
+    """A confidence interval; ``level`` is its coverage, valid at any stopping time where it says so."""
+
+    low: float
+    high: float
+    level: float
+
+
+class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A change, its end, or the status of a stream at the close of a bucket of event time.
+
+    ``n`` counts the units behind ``mean``: in a status those of the bucket, in a change all since the stream
+    began. ``baseline`` is the anchor's mean, or the stable arm's. ``effect`` = mean - baseline, with its
+    ``interval``. ``worse`` is true when the effect points against the metric's direction. ``evidence`` is
+    log10 of the detector's statistic, ``threshold`` log10 of where it alarms, ``n_total`` the units seen so far.
+    ``bad`` and ``good`` are example interaction ids.
+    """
+
+    signal_id: str
+    kind: SignalKind
+    stream: StreamKey
+    at_ms: int
+    n: int
+    n_total: int = 0
+    mean: float | None = None
+    baseline: float | None = None
+    effect: float | None = None
+    interval: Interval | None = None
+    direction: Direction = "neutral"
+    worse: bool = False
+    evidence: float = 0.0
+    threshold: float = 0.0
+    detected: bool = False
+    state: Literal["warming", "steady", "warning", "drift", "blind"] = "steady"
+    began_at_ms: int | None = None
+    role: Literal["stable", "candidate", "retired", "unknown"] = "unknown"
+    detector: str = ""
+    reason: str = ""
+    reference_id: str = ""
+    bad: tuple[str, ...] = ()
+    good: tuple[str, ...] = ()

@@ -1,0 +1,189 @@
+"""One TOML file, read once, into frozen structs. An unknown key is an error with its path.
+
+Secrets never stand in the file: it holds the *name* of an environment variable or of a file.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Probability = Annotated[float, Meta(gt=0, lt=1)]
+
+
+class SettingsError(ValueError):
+    """A configuration that cannot be used; the text names file, path and remedy."""
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the file; a key that is not named here is refused."""
+
+
+class DoorSettings(Section, frozen=True, kw_only=True):
+    """Where the door listens and what it accepts.
+
+    ``token_env`` or ``token_file`` name the bearer token, which is required unless ``host`` is a loopback
+    address. ``clamp`` refuses event times outside [now - ``max_past_s``, now + ``max_future_s``].
+    ``user_key_file`` holds the key of the user hashes; empty: made on first start in the data directory.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8321
+    token_env: str = ""
+    token_file: str = ""
+    user_key_file: str = ""
+    max_record_bytes: Count = 1_048_576
+    max_batch_bytes: Count = 33_554_432
+    clamp: bool = True
+    max_past_s: Positive = 7 * 86_400.0
+    max_future_s: Positive = 3_600.0
+
+
+class JournalSettings(Section, frozen=True, kw_only=True):
+    """The embedded journal: its logical partitions (for ever, once made) and how long it keeps records."""
+
+    partitions: Annotated[int, Meta(ge=1, le=1024)] = 4
+    retention_s: Positive = 7 * 86_400.0
+    batch: Count = 512
+
+
+class SegmentSettings(Section, frozen=True, kw_only=True):
+    """A slice of the traffic: ``name``, the field or attribute it is read from, and how many values to keep."""
+
+    name: str
+    source: str
+    top: Count = 20
+
+
+class DetectSettings(Section, frozen=True, kw_only=True):
+    """Units, references and the promised false alarms.
+
+    A unit is one conversation (or user) within ``unit_s`` seconds of event time; a bucket closes when every
+    partition's watermark is ``lateness_s`` past its end. A reference is pinned from the first
+    ``reference_units`` closed units of the stable release; its band is widened by ``tolerance``.
+    ``false_pages_per_week`` is the budget of all paging streams together, spread over
+    ``units_per_week`` units each; ``false_rollback_probability`` is per candidate release.
+    """
+
+    unit_s: Positive = 60.0
+    lateness_s: Annotated[float, Meta(ge=0)] = 30.0
+    status_s: Positive = 60.0
+    reference_units: Count = 1000
+    tolerance: Annotated[float, Meta(ge=0, lt=0.5)] = 0.01
+    false_pages_per_week: Positive = 0.5
+    units_per_week: Count = 100_000
+    false_rollback_probability: Probability = 0.001
+    max_streams: Count = 5_000
+
+
+class ActSettings(Section, frozen=True, kw_only=True):
+    """How the response machine acts and when it believes that it worked.
+
+    Times are seconds of act's clock. ``converge_s``: the bad release's served share must be at most
+    ``share_epsilon`` by then. ``recover_s``: the metric must be back by then, over at least
+    ``recover_units`` units.
+    """
+
+    dry_run: bool = True
+    converge_s: Positive = 900.0
+    recover_s: Positive = 7_200.0
+    recover_units: Count = 200
+    share_epsilon: Annotated[float, Meta(ge=0, lt=0.5)] = 0.001
+    max_attempts: Count = 8
+    allow_networks: tuple[str, ...] = ()
+    page_url: str = ""
+
+
+class LandSettings(Section, frozen=True, kw_only=True):
+    """The store: ``dsn`` of a ClickHouse, or empty for the embedded engine in the data directory."""
+
+    dsn: str = ""
+    password_env: str = ""
+    database: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")] = "plumbline"
+    batch: Count = 2_000
+    flush_s: Positive = 1.0
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """The whole file. Lists of parts (``[[scorer]]`` ...) are in the order in which they act.
+
+    An empty list of scorers or rules means: all of them with their defaults.
+    """
+
+    data_dir: str = "plumbline-data"
+    door: DoorSettings = DoorSettings()
+    journal: JournalSettings = JournalSettings()
+    detect: DetectSettings = DetectSettings()
+    act: ActSettings = ActSettings()
+    land: LandSettings = LandSettings()
+    segment: tuple[SegmentSettings, ...] = ()
+    scorer: tuple[dict[str, Any], ...] = ()
+    rule: tuple[dict[str, Any], ...] = ()
+    notifier: tuple[dict[str, Any], ...] = ()
+    rollback: tuple[dict[str, Any], ...] = ()
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Return the settings of the TOML file at `path`, or the defaults if there is none.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, is not TOML, or holds an unknown key or an impossible value.
+    """
+    if path is None:
+        return Settings()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    return parse_settings(text, source=str(path))
+
+
+def parse_settings(text: str, *, source: str = "settings") -> Settings:
+    """Return the settings in TOML `text`; `source` names it in errors.
+
+    Examples
+    --------
+    >>> parse_settings("[door]\\nport = 9000").door.port
+    9000
+    >>> parse_settings("[door]\\nprot = 9000")
+    Traceback (most recent call last):
+        ...
+    streams.settings.SettingsError: settings: Object contains unknown field `prot` - at `$.door`
+    """
+    try:
+        return msgspec.convert(tomllib.loads(text), Settings)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise SettingsError(f"{source}: {error}") from error
+
+
+def read_secret(*, env: str = "", file: str = "", what: str = "secret") -> str:
+    """Return the secret held by environment variable `env` or by `file`; empty if neither is named.
+
+    Raises
+    ------
+    SettingsError
+        If both are named, or the named one is missing or empty. The text never holds the secret.
+    """
+    if env and file:
+        raise SettingsError(f"{what}: name an environment variable or a file, not both")
+    if env:
+        value = os.environ.get(env, "")
+        if not value:
+            raise SettingsError(f"{what}: the environment variable {env} is not set")
+        return value
+    if file:
+        try:
+            value = Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(f"{what}: {file} cannot be read: {error.strerror}") from error
+        if not value:
+            raise SettingsError(f"{what}: {file} is empty")
+        return value
+    return ""
