@@ -111,6 +111,8 @@ def _convert(part: type[Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     hints = get_type_hints(part.__init__, include_extras=True)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for parameter in list(inspect.signature(part.__init__).parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue  # object's own constructor: a part without parameters
         kind = hints.get(parameter.name, Any)
         if parameter.default is inspect.Parameter.empty:
             fields.append((parameter.name, kind))

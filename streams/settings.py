@@ -6,7 +6,7 @@ Secrets never stand in the file: it holds the *name* of an environment variable 
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -50,6 +50,7 @@ class JournalSettings(Section, frozen=True, kw_only=True):
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 4
     retention_s: Positive = 7 * 86_400.0
     batch: Count = 512
+    tick_s: Positive = 0.25
 
 
 class SegmentSettings(Section, frozen=True, kw_only=True):
@@ -73,7 +74,7 @@ class DetectSettings(Section, frozen=True, kw_only=True):
     unit_s: Positive = 60.0
     lateness_s: Annotated[float, Meta(ge=0)] = 30.0
     status_s: Positive = 60.0
-    reference_units: Count = 1000
+    reference_units: Count = 2000
     tolerance: Annotated[float, Meta(ge=0, lt=0.5)] = 0.01
     false_pages_per_week: Positive = 0.5
     units_per_week: Count = 100_000
@@ -84,12 +85,14 @@ class DetectSettings(Section, frozen=True, kw_only=True):
 class ActSettings(Section, frozen=True, kw_only=True):
     """How the response machine acts and when it believes that it worked.
 
-    Times are seconds of act's clock. ``converge_s``: the bad release's served share must be at most
+    ``clock`` is *wall*, or *event*: then act's time is the event time that scoring has reached, which suits
+    replays and simulations faster than the wall clock. Times are seconds of that clock. ``converge_s``: the bad release's served share must be at most
     ``share_epsilon`` by then. ``recover_s``: the metric must be back by then, over at least
     ``recover_units`` units.
     """
 
     dry_run: bool = True
+    clock: Literal["wall", "event"] = "wall"
     converge_s: Positive = 900.0
     recover_s: Positive = 7_200.0
     recover_units: Count = 200
@@ -146,13 +149,13 @@ def load_settings(path: Path | None) -> Settings:
 
 
 def parse_settings(text: str, *, source: str = "settings") -> Settings:
-    """Return the settings in TOML `text`; `source` names it in errors.
+    r"""Return the settings in TOML `text`; `source` names it in errors.
 
     Examples
     --------
-    >>> parse_settings("[door]\\nport = 9000").door.port
+    >>> parse_settings("[door]\nport = 9000").door.port
     9000
-    >>> parse_settings("[door]\\nprot = 9000")
+    >>> parse_settings("[door]\nprot = 9000")
     Traceback (most recent call last):
         ...
     streams.settings.SettingsError: settings: Object contains unknown field `prot` - at `$.door`

@@ -38,8 +38,9 @@ class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A change, its end, or the status of a stream at the close of a bucket of event time.
 
     ``n`` counts the units behind ``mean``: in a status those of the bucket, in a change all since the stream
-    began. ``baseline`` is the anchor's mean, or the stable arm's. ``effect`` = mean - baseline, with its
-    ``interval``. ``worse`` is true when the effect points against the metric's direction. ``evidence`` is
+    began; ``mean_interval`` is valid at the bucket's close alone. ``baseline`` is the anchor's mean, or the stable arm's. ``effect`` is the difference from the
+    baseline over ``effect_n`` units, with its ``interval``: for an arm test all canary units so far (the
+    interval holds at any stopping time), for a reference test the units that came *after* the alarm. ``worse`` is true when the effect points against the metric's direction. ``evidence`` is
     log10 of the detector's statistic, ``threshold`` log10 of where it alarms, ``n_total`` the units seen so far.
     ``bad`` and ``good`` are example interaction ids.
     """
@@ -51,9 +52,11 @@ class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     n: int
     n_total: int = 0
     mean: float | None = None
+    mean_interval: Interval | None = None
     baseline: float | None = None
     effect: float | None = None
     interval: Interval | None = None
+    effect_n: int = 0
     direction: Direction = "neutral"
     worse: bool = False
     evidence: float = 0.0

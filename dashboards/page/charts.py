@@ -1,0 +1,187 @@
+"""The geometry of a curve with its confidence band; the template draws it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from dashboards.page.words import clock, moment, number, wilson
+
+WIDTH: Final = 560
+HEIGHT: Final = 210
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 20, 26
+_STEPS: Final = (
+    60_000,
+    300_000,
+    600_000,
+    900_000,
+    1_800_000,
+    3_600_000,
+    7_200_000,
+    10_800_000,
+    21_600_000,
+    43_200_000,
+)
+_DAY_MS: Final = 86_400_000
+
+
+class Tick(Struct, frozen=True):
+    """A line of the grid: where, and what it says."""
+
+    at: float
+    text: str
+
+
+class Curve(Struct, frozen=True):
+    """One release: ``lines`` and ``bands`` are point lists of SVG, broken where data is missing."""
+
+    release: str
+    colour: int
+    lines: tuple[str, ...]
+    bands: tuple[str, ...]
+    dots: tuple[tuple[float, float, str], ...]
+    n: int
+    units: int
+
+
+class Mark(Struct, frozen=True):
+    """Something that happened: ``kind`` is ``change``, ``cleared`` or ``action``."""
+
+    kind: str
+    at_ms: int
+    text: str
+    href: str = ""
+    began_at_ms: int | None = None
+
+
+class Placed(Struct, frozen=True):
+    """A mark on the chart; ``began_x`` is where the change began."""
+
+    kind: str
+    x: float
+    text: str
+    href: str
+    began_x: float | None
+
+
+class Chart(Struct, frozen=True):
+    """Everything the template needs to draw one metric."""
+
+    metric: str
+    direction: str
+    curves: tuple[Curve, ...]
+    marks: tuple[Placed, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    summary: str
+
+
+def draw(
+    *,
+    metric: str,
+    direction: str,
+    rows: Sequence[Mapping[str, Any]],
+    colours: Mapping[str, int],
+    marks: Sequence[Mark],
+    from_ms: int,
+    to_ms: int,
+    bucket_ms: int,
+) -> Chart:
+    """Return the chart of one metric from rows of the ``curves`` query.
+
+    Values are in [0, 1]; the axis spans what was seen with its bands. Buckets in which a release has no
+    score break its curve: a gap is never bridged.
+    """
+    points: dict[str, list[tuple[int, float, float, float, int, int]]] = {}
+    for row in rows:
+        if row["mean"] is None or row["release"] not in colours:
+            continue
+        low, high = wilson(row["mean"], row["units"], row["se"])
+        middle = int(row["bucket_ms"]) + bucket_ms // 2
+        points.setdefault(row["release"], []).append((middle, row["mean"], low, high, row["n"], row["units"]))
+    bottom, top, step = _axis([value for own in points.values() for point in own for value in point[1:4]])
+
+    def x(at_ms: float) -> float:
+        share = (at_ms - from_ms) / max(1, to_ms - from_ms)
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * min(1.0, max(0.0, share)), 1)
+
+    def y(value: float) -> float:
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (top - value) / (top - bottom), 1)
+
+    curves = []
+    for release, own in points.items():
+        runs = _runs(own, 2 * bucket_ms)
+        curves.append(
+            Curve(
+                release=release,
+                colour=colours[release],
+                lines=tuple(" ".join(f"{x(p[0])},{y(p[1])}" for p in run) for run in runs if len(run) > 1),
+                bands=tuple(
+                    " ".join(
+                        [f"{x(p[0])},{y(p[3])}" for p in run]
+                        + [f"{x(p[0])},{y(p[2])}" for p in reversed(run)]
+                    )
+                    for run in runs
+                    if len(run) > 1
+                ),
+                dots=tuple((x(p[0]), y(p[1]), _said(release, p)) for p in own),
+                n=sum(p[4] for p in own),
+                units=sum(p[5] for p in own),
+            )
+        )
+    curves.sort(key=lambda curve: curve.colour)
+    placed = tuple(
+        Placed(m.kind, x(m.at_ms), m.text, m.href, None if m.began_at_ms is None else x(m.began_at_ms))
+        for m in marks
+        if from_ms <= m.at_ms < to_ms
+    )
+    count = round((top - bottom) / step)
+    return Chart(
+        metric=metric,
+        direction=direction,
+        curves=tuple(curves),
+        marks=placed,
+        x_ticks=_times(from_ms, to_ms, x),
+        y_ticks=tuple(
+            Tick(y(bottom + k * step), number(bottom + k * step, 2 if step >= 0.01 else 3))
+            for k in range(count + 1)
+        ),
+        summary=f"{metric}: mean per release with 95 % interval, {moment(from_ms)} to {moment(to_ms)} UTC",
+    )
+
+
+def _said(release: str, point: tuple[int, float, float, float, int, int]) -> str:
+    at, mean, low, high, n, units = point
+    return f"{release}, {clock(at)}: {mean:.3f} ({low:.3f} to {high:.3f}), {n:,} scores in {units:,} units"
+
+
+def _runs(points: Sequence[Any], gap_ms: int) -> list[list[Any]]:
+    runs: list[list[Any]] = []
+    for point in points:
+        if runs and point[0] - runs[-1][-1][0] <= gap_ms:
+            runs[-1].append(point)
+        else:
+            runs.append([point])
+    return runs
+
+
+def _axis(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return bottom, top and step of an axis within [0, 1] with three to six round steps."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    reach = max(high - low, 0.02)
+    step = next(s for s in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25) if reach / s <= 5)
+    bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
+    if top <= bottom:
+        top = bottom + step
+    return max(0.0, round(bottom, 6)), min(1.0, round(top, 6)) if top > 0 else step, step
+
+
+def _times(from_ms: int, to_ms: int, x: Any) -> tuple[Tick, ...]:
+    reach = to_ms - from_ms
+    step = next((s for s in _STEPS if reach / s <= 7), _DAY_MS * max(1, math.ceil(reach / _DAY_MS / 7)))
+    first = -(-from_ms // step) * step
+    says = moment if step >= _DAY_MS else clock
+    edge = WIDTH - RIGHT - 12
+    ticks = [Tick(x(at), says(at)[:10]) for at in range(first, to_ms, step)]
+    return tuple(tick for tick in ticks if LEFT + 8 <= tick.at <= edge)

@@ -1,0 +1,1 @@
+"""Conformance checks, shipped so that the author of a plug-in runs the same ones."""

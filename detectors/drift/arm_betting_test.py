@@ -1,0 +1,350 @@
+"""ArmBettingTest: the canary is worse than stable, judged by the router's known coin."""
+
+import math
+from collections.abc import Iterator
+from random import Random
+from typing import Any, Final, Literal, Self
+
+import msgspec
+from msgspec import Struct
+from river.base import Base
+
+from detectors.drift import detector
+from detectors.drift.confidence_sequence import EmpiricalBernsteinSequence
+from detectors.drift.share_betting_test import ShareBettingTest, read_share
+from detectors.drift.trial import Arguments, Trial
+from detectors.drift.unit_value import read_unit_value
+from detectors.records import Interval
+
+Worse = Literal["lower", "higher"]
+
+_VERSION: Final = 1
+_SMALLEST, _LARGEST = 0.005, 0.75  # bets as shares of the capital that one unit may cost
+_CAP: Final = 1e200  # lowering a product keeps its promise and keeps it finite after an alarm
+_WARNING: Final = 0.1  # share of the alarm threshold
+_CENTRE_UNITS: Final = 1000  # memory of the centre, in units
+
+
+class ArmState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An :class:`ArmBettingTest` at rest; one entry per bet in ``products``, ``lowest`` and ``starts``."""
+
+    version: int
+    worse: Worse
+    alpha: float
+    tolerance: float
+    bets: int
+    level: float
+    n: int
+    refused: int
+    detected: bool
+    centre: float
+    products: list[float]
+    lowest: list[float]
+    starts: list[int]
+    treated: dict[str, Any]
+    control: dict[str, Any]
+    share: dict[str, Any]
+
+
+@detector("arm_betting")
+class ArmBettingTest(Base):
+    r"""Tests, at any time, "the treated arm is not worse than the control arm by more than a tolerance".
+
+    Each unit was routed to the treated arm by a coin of known probability :math:`\rho_t` (``share``), so
+    :math:`A_t` is independent of everything else before it. Write :math:`y` for the score turned so that
+    lower is worse, :math:`\varepsilon` for the tolerance and :math:`c_t` for a centre known before the unit
+    (a running mean). Every bet :math:`\lambda_t`, fixed before the unit, gives a factor
+    :math:`L_t = 1 - \lambda_t (A_t - \rho_t)(y_t + \varepsilon A_t - c_t)`. The statistic is the average over
+    a grid of bets of the products of their factors; it alarms at ``1 / alpha``.
+
+    **Promise.** If the treated arm is nowhere worse than the control arm by more than `tolerance`, the
+    probability that an alarm is *ever* raised is at most `alpha`. Proof: with :math:`m_1, m_0` the means of
+    the two arms for this unit given the past,
+    :math:`E[L_t \mid past] = 1 - \lambda_t \rho_t (1 - \rho_t)(m_1 + \varepsilon - m_0) \le 1`: the centre
+    cancels, and so does everything that moves both arms together (time of day, traffic mix, a change of
+    ``share``). :math:`L_t > 0` as :math:`\lambda_t \max((1-\rho_t)(1+\varepsilon-c_t), \rho_t c_t) < 1`.
+    So the average of the products is a nonnegative supermartingale that starts at 1, and Ville's
+    inequality bounds the probability that it ever reaches :math:`1/\alpha`.
+
+    The promise is one of the router. A second test bets against the declared share; when it wins, the
+    assignment was not what was declared, nothing can be said, and ``drift_detected`` is withheld.
+
+    Parameters
+    ----------
+    worse
+        Which way is worse for this metric.
+    alpha
+        Probability of ever raising a false alarm, in (0, 1).
+    tolerance
+        How much worse the treated arm may be, in the metric's own unit, in [0, 1).
+    bets
+        Size of the grid of bets, at least 1.
+    share_alpha
+        Probability of ever doubting a share that was declared truly, in (0, 1).
+    level
+        Coverage of the interval of ``effect``, over all times together, in (0, 1).
+
+    Notes
+    -----
+    One unit of randomisation is one observation. When a user is always routed to the same arm, feed each
+    user once: the arm of a second visit is known beforehand and is no coin. Constant time, about 1.5 kB.
+
+    References
+    ----------
+    Podkopaev and Ramdas (2023), "Sequential predictive two-sample and independence testing", NeurIPS,
+    arXiv:2305.00143. Bets: Waudby-Smith and Ramdas (2024), JRSS B 86, arXiv:2010.09686. Share: Lindon and
+    Malek (2022), "Anytime-valid inference for multinomial count data", NeurIPS, arXiv:2011.03567.
+
+    Examples
+    --------
+    >>> test = ArmBettingTest(worse="lower", alpha=0.01)
+    >>> for i in range(2000):
+    ...     canary = i % 10 == 0
+    ...     test.update(float(i % 30 > 0 if canary else i % 7 > 0), treated=canary, share=0.1)
+    >>> test.drift_detected, test.n_treated, test.n_control
+    (True, 200, 1800)
+    """
+
+    def __init__(
+        self,
+        *,
+        worse: Worse,
+        alpha: float = 0.001,
+        tolerance: float = 0.0,
+        bets: int = 10,
+        share_alpha: float = 1e-4,
+        level: float = 0.95,
+    ) -> None:
+        if worse not in ("lower", "higher"):
+            raise ValueError(f"worse must be 'lower' or 'higher', got {worse!r}")
+        if not 0.0 < alpha < 1.0:
+            raise ValueError(f"alpha must be in (0, 1), got {alpha}")
+        if not 0.0 <= tolerance < 1.0:
+            raise ValueError(f"tolerance must be in [0, 1), got {tolerance}")
+        if bets < 1:
+            raise ValueError(f"bets must be at least 1, got {bets}")
+        self.worse: Worse = worse
+        self.alpha = float(alpha)
+        self.tolerance = float(tolerance)
+        self.bets = bets
+        self.share_alpha = float(share_alpha)
+        self.level = float(level)
+        self.refused = 0
+        ratio = (_LARGEST / _SMALLEST) ** (1.0 / max(1, bets - 1))
+        self._stakes = tuple(_SMALLEST * ratio**k for k in range(bets))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all units, and with them alarm and mismatch; the parameters and ``refused`` stay."""
+        self._n = 0
+        self._detected = False
+        self._centre = 0.5
+        self._products = [1.0] * self.bets
+        self._lowest = [1.0] * self.bets
+        self._starts = [0] * self.bets
+        each = 1.0 - (1.0 - self.level) / 2.0  # the two arms share the error of the interval
+        self._treated = EmpiricalBernsteinSequence(level=each)
+        self._control = EmpiricalBernsteinSequence(level=each)
+        self._share = ShareBettingTest(alpha=self.share_alpha)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Return the test that `state` was taken from; its future is the same to the last bit.
+
+        Raises
+        ------
+        ValueError
+            If `state` is of another version or has the wrong shape.
+        """
+        try:
+            read = msgspec.convert(state, ArmState)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"not a state of ArmBettingTest: {error}") from error
+        if read.version != _VERSION:
+            raise ValueError(f"state version {read.version} is not {_VERSION}")
+        share = ShareBettingTest.from_state(read.share)
+        new = cls(
+            worse=read.worse,
+            alpha=read.alpha,
+            tolerance=read.tolerance,
+            bets=read.bets,
+            share_alpha=share.alpha,
+            level=read.level,
+        )
+        if {len(read.products), len(read.lowest), len(read.starts)} != {new.bets}:
+            raise ValueError("not a state of ArmBettingTest: the numbers of bets differ")
+        new._products, new._lowest, new._starts = list(read.products), list(read.lowest), list(read.starts)
+        new._n, new._centre, new._detected, new.refused = read.n, read.centre, read.detected, read.refused
+        new._treated = EmpiricalBernsteinSequence.from_state(read.treated)
+        new._control = EmpiricalBernsteinSequence.from_state(read.control)
+        new._share = share
+        return new
+
+    def to_state(self) -> dict[str, Any]:
+        """Return everything as JSON-able built-ins; floats survive JSON exactly."""
+        state = ArmState(
+            version=_VERSION,
+            worse=self.worse,
+            alpha=self.alpha,
+            tolerance=self.tolerance,
+            bets=self.bets,
+            level=self.level,
+            n=self._n,
+            refused=self.refused,
+            detected=self._detected,
+            centre=self._centre,
+            products=self._products,
+            lowest=self._lowest,
+            starts=self._starts,
+            treated=self._treated.to_state(),
+            control=self._control.to_state(),
+            share=self._share.to_state(),
+        )
+        built: dict[str, Any] = msgspec.to_builtins(state)
+        return built
+
+    def update(self, x: float, *, treated: bool, share: float) -> None:
+        """Take the next unit: its score, its arm, and the probability with which it was treated.
+
+        Raises
+        ------
+        ValueError
+            If `x` is not a finite number in [0, 1], `treated` not a bool or `share` not in (0, 1). It is
+            counted in ``refused``; nothing else changes.
+        """
+        try:
+            x = read_unit_value(x)
+            share = read_share(treated, share)
+        except ValueError:
+            self.refused += 1
+            raise
+        self._share.update(treated=treated, share=share)
+        (self._treated if treated else self._control).update(x)
+        y = x if self.worse == "lower" else 1.0 - x
+        centre = self._centre
+        # What one unit can cost a bet of size 1, known before the unit: stakes are shares of it.
+        cost = max((1.0 - share) * (1.0 + self.tolerance - centre), share * centre)
+        gain = (share - treated) * (y + self.tolerance * treated - centre) / cost
+        products, lowest, starts, total = self._products, self._lowest, self._starts, 0.0
+        self._n = n = self._n + 1
+        for j, stake in enumerate(self._stakes):
+            products[j] = product = products[j] * (1.0 + stake * gain)
+            total += product
+            if product < lowest[j]:  # evidence is counted from here: the companion CUSUM starts again
+                lowest[j] = product
+                starts[j] = n
+        if total > _CAP:
+            self._products = [min(product, _CAP) for product in products]
+        self._centre = centre + (y - centre) / min(n + 1, _CENTRE_UNITS)
+        if total >= self.bets / self.alpha:
+            self._detected = True
+
+    def effect(self) -> tuple[float, Interval]:
+        """Return the treated mean minus the control mean, and its interval, valid at all times at once.
+
+        The interval covers the difference where each arm's mean stays; under seasonality, that of the arms'
+        averages over time, comparable while ``share`` is constant. It always holds the difference itself.
+
+        Raises
+        ------
+        ValueError
+            While ``n_treated`` or ``n_control`` is 0.
+        """
+        treated, control = self.mean_treated, self.mean_control
+        if treated is None or control is None:
+            raise ValueError("there is no effect before both arms have a unit")
+        difference = treated - control
+        one, other = self._treated.interval(), self._control.interval()
+        low, high = min(one.low - other.high, difference), max(one.high - other.low, difference)
+        return difference, Interval(low, high, self.level)
+
+    @property
+    def n(self) -> int:
+        """Units taken since the start or the last reset."""
+        return self._n
+
+    @property
+    def n_treated(self) -> int:
+        """Units of the treated arm."""
+        return self._treated.n
+
+    @property
+    def n_control(self) -> int:
+        """Units of the control arm."""
+        return self._control.n
+
+    @property
+    def mean_treated(self) -> float | None:
+        """Mean score of the treated arm; None without units."""
+        return self._treated.mean
+
+    @property
+    def mean_control(self) -> float | None:
+        """Mean score of the control arm; None without units."""
+        return self._control.mean
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the treated arm was ever found worse, unless the share is in doubt."""
+        return self._detected and not self._share.mismatch
+
+    @property
+    def warning_detected(self) -> bool:
+        """Whether the statistic is at a tenth of its threshold now, unless the share is in doubt."""
+        return sum(self._products) >= _WARNING * self.bets / self.alpha and not self.share_mismatch
+
+    @property
+    def state(self) -> Literal["steady", "warning", "drift", "blind"]:
+        """The state of the test in one word; *blind* when the share is in doubt."""
+        if self.share_mismatch:
+            return "blind"
+        return "drift" if self._detected else "warning" if self.warning_detected else "steady"
+
+    @property
+    def evidence(self) -> float:
+        """log10 of the statistic; 0 while it is below 1."""
+        return math.log10(max(1.0, sum(self._products) / self.bets))
+
+    @property
+    def threshold(self) -> float:
+        """log10 of ``1 / alpha``, where it alarms."""
+        return -math.log10(self.alpha)
+
+    @property
+    def began_index(self) -> int | None:
+        """Index (from 0, among those counted by ``n``) of the unit at which the difference began.
+
+        An estimate: where the product of the bet with most evidence was lowest. None without evidence.
+        """
+        best = max(range(self.bets), key=self._products.__getitem__)
+        return self._starts[best] if self._products[best] > self._lowest[best] else None
+
+    @property
+    def share_evidence(self) -> float:
+        """log10 of the evidence against the declared share; 0 while it is below 1."""
+        return self._share.evidence
+
+    @property
+    def share_mismatch(self) -> bool:
+        """Whether the assignment has contradicted the declared share; stays until ``reset``."""
+        return self._share.mismatch
+
+    @classmethod
+    def trial(cls) -> Trial:
+        """Return how the shared checks try it: both arms at .9, or the treated one at .6; share .2."""
+
+        def draw(rate: float, random: Random) -> Iterator[Arguments]:
+            while True:
+                treated = random.random() < 0.2
+                x = float(random.random() < (rate if treated else 0.9))
+                yield {"x": x, "treated": treated, "share": 0.2}
+
+        bad_x = [{"x": x, "treated": True, "share": 0.2} for x in (math.nan, math.inf, -0.1, 1.1, True, "1")]
+        bad_share = [{"x": 0.5, "treated": True, "share": share} for share in (0.0, 1.0, math.nan, "1", -1)]
+        return Trial(
+            build=lambda: cls(worse="lower", alpha=1e-4),
+            steady=lambda random: draw(0.9, random),
+            changed=lambda random: draw(0.6, random),
+            refused=(*bad_x, *bad_share, {"x": 0.5, "treated": 1, "share": 0.2}),
+            patience=1500,
+        )

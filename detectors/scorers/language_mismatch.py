@@ -1,0 +1,136 @@
+"""Is the answer in the language the user asked in, or asked for, to its end?"""
+
+from detectors.features import Features
+from detectors.features.languages import Language, has_function_words, language_of_text, language_of_words
+from detectors.features.text_features import Sentence, TextFeatures, words_of
+from detectors.patterns import Pattern, PatternSet
+from detectors.records import Direction, Score
+from detectors.scorers import scorer
+from detectors.scorers.readings import span_of
+
+_NAMES = {
+    "en": r"english|ingles|anglais|englisch|inglese",
+    "es": r"spanish|espanol|espagnol|spanisch|spagnolo|castellano",
+    "fr": r"french|frances|francais|franzosisch|francese",
+    "de": r"german|aleman|allemand|deutsch|tedesco",
+    "it": r"italian|italiano|italien|italienisch",
+    "pt": r"portuguese|portugues|portugais|portugiesisch|portoghese",
+    "nl": r"dutch|nederlands|neerlandes|neerlandais|niederlandisch|olandese",
+    "ja": r"japanese|japones|japonais|japanisch",
+    "zh": r"chinese|mandarin|chino|chinois|chinesisch",
+    "ko": r"korean|coreano|coreen|koreanisch",
+    "ru": r"russian|ruso|russe|russisch",
+    "ar": r"arabic|arabe|arabisch",
+    "hi": r"hindi",
+    "pl": r"polish|polaco|polonais|polnisch",
+    "tr": r"turkish|turco|turc|turkisch",
+    "sv": r"swedish|sueco|suedois|schwedisch",
+}
+_ANY = "|".join(_NAMES.values())
+_ASKED = PatternSet(
+    {
+        code: rf"\b(?:answer|respond|reply|write|explain|speak|say it|give|summari[sz]e|please|describe|tell me|help me|"
+        rf"responde\w*|contesta\w*|escrib\w+|repond\w+|ecri\w+|antwort\w*|schreib\w*|erklar\w*|auf|en|in|rispond\w+)\b"
+        rf"[^.?!]{{0,60}}\b(?:in|en|auf|into|al|a)\b (?:\w+ )?(?:{names})\b"
+        for code, names in _NAMES.items()
+    }
+)
+_TRANSLATION = Pattern(
+    rf"\b(?:translat\w+|traduc\w+|tradui\w+|traduz\w+|tradur\w+|ubersetz\w+|vertaal\w*|interpret this|localis\w+|"
+    rf"localiz\w+|proofread|correct (?:this|my|the)|how (?:do|would|can) (?:you|i|we) say|what does .{{0,60}} mean|"
+    rf"como se dice|comment dit-on|comment dire|wie sagt man|was heisst|que significa|learn(?:ing)? (?:{_ANY})|"
+    rf"practi[cs]e (?:my )?(?:{_ANY})|(?:{_ANY}) (?:word|phrase|lesson|grammar|poem|song|sentence|vocabulary)s?)\b"
+)
+_LEAST_CONFIDENCE = 0.6
+_LEAST_SENTENCE_LETTERS = 20
+_MODEL_SENTENCES = 3
+
+
+@scorer("language_mismatch")
+class LanguageMismatch:
+    """The share of the answer that is in another language than the user asked in, or asked for.
+
+    Translation and language-learning requests are exempt. Code, addresses and placeholders are ignored.
+
+    Examples
+    --------
+    >>> asked = "¿Cómo puedo restablecer mi contraseña?"
+    >>> answer = "You can reset it on the sign-in page."
+    >>> LanguageMismatch().score(Features.of(prompt=asked, response=answer)).value
+    1.0
+    >>> LanguageMismatch().score(Features.of(prompt=asked + " Answer in English.", response=answer)).value
+    0.0
+    """
+
+    name = "language_mismatch"
+    direction: Direction = "lower"
+    version = "1"
+
+    def score(self, features: Features) -> Score | None:
+        """Return the share; None for translations and where either language is not clear."""
+        if _TRANSLATION.found_in(features.prompt.folded):
+            return None
+        wanted, sure = self._wanted(features)
+        if not wanted:
+            return None
+        response = features.response
+        got = response.language
+        foreign, letters = self._foreign(response, wanted)
+        total = sum(len(sentence.text) for sentence in response.sentences)
+        if got.confidence >= _LEAST_CONFIDENCE and got.code not in wanted and letters * 2 >= total:
+            value, spans = 1.0, foreign
+        elif got.confidence >= _LEAST_CONFIDENCE or foreign:
+            value, spans = (round(letters / total, 6) if total else 0.0), foreign
+        else:
+            return None
+        return Score(
+            name=self.name,
+            value=value,
+            direction=self.direction,
+            confidence=round(sure * max(got.confidence, 0.5), 4),
+            label=got.code,
+            spans=tuple(span_of(response, "response", s, "other_language") for s in spans[:5]),
+            version=self.version,
+        )
+
+    def _wanted(self, features: Features) -> tuple[frozenset[str], float]:
+        """Return the languages that are right, and how sure we are; empty if that is not clear."""
+        prompt = features.prompt
+        asked = _ASKED.found_in(prompt.folded)
+        if asked:
+            return frozenset(asked), 0.95
+        language = prompt.language
+        if language.confidence >= _LEAST_CONFIDENCE:
+            return frozenset({language.code}), language.confidence
+        earlier = " ".join(turn.text for turn in features.interaction.history[-6:] if turn.role == "user")
+        if earlier:
+            language = TextFeatures(f"{earlier}\n{prompt.raw}").language
+            if language.confidence >= _LEAST_CONFIDENCE:
+                return frozenset({language.code}), language.confidence
+        return frozenset(), 0.0
+
+    def _foreign(self, response: TextFeatures, wanted: frozenset[str]) -> tuple[list[Sentence], int]:
+        """Return the sentences in another language, and how many characters they have."""
+        foreign: list[Sentence] = []
+        asked = 0
+        whole = response.language
+        for sentence in response.sentences:
+            if len(sentence.text) < _LEAST_SENTENCE_LETTERS:
+                continue
+            words = sentence.text.split()
+            if any(has_function_words(words, code) for code in wanted):
+                continue
+            language = language_of_words(words_of(sentence.text))
+            if not language.code and (whole.code not in wanted or not sentence.text.isascii()):
+                if asked < _MODEL_SENTENCES:
+                    language = _clear(language_of_text(response.raw[slice(*response.raw_span(sentence.start, sentence.end))]))
+                    asked += 1
+                else:
+                    language = whole
+            if language.code and language.code not in wanted:
+                foreign.append(sentence)
+        return foreign, sum(len(sentence.text) for sentence in foreign)
+
+
+def _clear(language: Language) -> Language:
+    return language if language.confidence >= 0.9 else Language("", 0.0)

@@ -1,0 +1,124 @@
+"""Canary against stable, under routing that is known: immune to season, mix and a shared provider."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from detectors.drift.arm_betting_test import ArmBettingTest
+from detectors.records import Direction, Role, Signal, StreamKey
+from detectors.records.ids import derive_id
+from detectors.stages.exemplars import Exemplars
+from detectors.stages.moments import Moments
+from detectors.stages.reference_stream import is_worse
+from detectors.stages.units import UnitValue
+
+
+class ArmStream:
+    """Feeds each unit of randomisation, once, to an :class:`ArmBettingTest`.
+
+    Parameters
+    ----------
+    key
+        Names the candidate's stream.
+    direction
+        Of the metric; the test asks only whether the candidate is worse.
+    alpha
+        Probability that this stream ever alarms on a candidate that is no worse.
+    """
+
+    def __init__(self, key: StreamKey, direction: Direction, alpha: float) -> None:
+        self.key = key
+        self.direction: Direction = direction
+        self._test = ArmBettingTest(alpha=alpha, worse="lower" if direction == "higher" else "higher")
+        self._treated = Moments()
+        self._began_at_ms: int | None = None
+        self._announced = False
+        self._exemplars = Exemplars(direction)
+
+    def feed(self, values: Sequence[UnitValue], bucket_ms: int) -> None:
+        """Take in the first appearance of every unit in the closed bucket, in their order."""
+        for unit in values:
+            if unit.share is None:
+                continue
+            treated = unit.release == self.key.release
+            share = unit.share if treated else 1.0 - unit.share
+            self._test.update(unit.value, treated=treated, share=share)
+            if treated:
+                self._treated.add((unit.value,))
+                self._began_at_ms = bucket_ms if self._began_at_ms is None else self._began_at_ms
+        self._exemplars.add(
+            [unit for unit in values if unit.release == self.key.release], self._test.mean_control or 0.5
+        )
+
+    def signals(self, at_ms: int, role: Role | str, *, status_due: bool) -> list[Signal]:
+        """Return what there is to say at the close of a bucket: a change once, a status when it is due."""
+        found: list[Signal] = []
+        if self._test.drift_detected and not self._announced:
+            self._announced = True
+            found.append(self._signal("change", at_ms, role))
+        if status_due and self._test.n_treated:
+            found.append(self._signal("status", at_ms, role))
+            self._treated = Moments()
+        return found
+
+    def _signal(self, kind: Any, at_ms: int, role: Any) -> Signal:
+        test, detected = self._test, self._test.drift_detected
+        effect, interval = test.effect() if test.n_treated and test.n_control else (None, None)
+        return Signal(
+            signal_id=derive_id("signal", kind, str(self.key), str(at_ms)),
+            kind=kind,
+            stream=self.key,
+            at_ms=at_ms,
+            n=self._treated.n,
+            n_total=test.n_treated + test.n_control,
+            mean=test.mean_treated,
+            baseline=test.mean_control,
+            effect=effect,
+            interval=interval,
+            effect_n=test.n_treated,
+            direction=self.direction,
+            worse=effect is not None and is_worse(effect, self.direction),
+            evidence=test.evidence,
+            threshold=test.threshold,
+            detected=detected,
+            state=self._state(),
+            began_at_ms=self._began_at_ms if detected else None,
+            role=role,
+            detector="arm_betting",
+            reason="share_mismatch" if test.share_mismatch else "",
+            bad=tuple(self._exemplars.bad) if detected else (),
+            good=tuple(self._exemplars.good) if detected else (),
+        )
+
+    def _state(self) -> Any:
+        if self._test.share_mismatch:
+            return "blind"
+        if self._test.drift_detected:
+            return "drift"
+        return "warning" if self._test.warning_detected else "steady"
+
+    def to_state(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "key": list(msgspec.to_builtins(self.key)),
+            "direction": self.direction,
+            "test": self._test.to_state(),
+            "treated": self._treated.to_state(),
+            "began": self._began_at_ms,
+            "announced": self._announced,
+            "bad": self._exemplars.bad,
+            "good": self._exemplars.good,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "ArmStream":
+        """Return the stream that `to_state` described."""
+        test = ArmBettingTest.from_state(state["test"])
+        stream = cls(msgspec.convert(state["key"], StreamKey), state["direction"], test.alpha)
+        stream._test = test
+        stream._treated = Moments.from_state(state["treated"])
+        stream._began_at_ms = state["began"]
+        stream._announced = state["announced"]
+        stream._exemplars = Exemplars(stream.direction, state["bad"], state["good"])
+        return stream

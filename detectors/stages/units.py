@@ -1,0 +1,157 @@
+"""Closed units: what detectors see instead of arrival order.
+
+A unit is one randomisation key (a conversation, or a user) within one bucket of event time. A bucket closes
+when every source partition has moved past its end plus the allowed lateness; its units are then fed in the
+order of their keys. So the result does not depend on partitions, batch edges or merge order.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from detectors.records import Direction, Scorecard
+
+ALL = "all"
+OTHER = "other"
+
+
+class Measure(Struct, frozen=True, array_like=True):
+    """One score on its way into a unit."""
+
+    metric: str
+    value: float
+    direction: Direction
+    version: str
+
+
+class Entry(Struct, frozen=True, array_like=True):
+    """What detection keeps of a scorecard until its bucket closes."""
+
+    interaction_id: str
+    release: str
+    unit: str
+    arm: str
+    share: float | None
+    segments: dict[str, str]
+    measures: tuple[Measure, ...]
+
+
+class UnitValue(Struct, frozen=True):
+    """The mean of one metric over one unit, in one segment, with the interactions behind it."""
+
+    release: str
+    unit: str
+    arm: str
+    share: float | None
+    metric: str
+    value: float
+    direction: Direction
+    version: str
+    interaction_ids: tuple[str, ...]
+
+
+def entry_of(card: Scorecard) -> Entry:
+    """Return what detection needs of `card`: its scored values, none of its spans."""
+    return Entry(
+        card.interaction_id,
+        card.release,
+        card.unit,
+        card.arm.name if card.arm else "",
+        card.arm.share if card.arm else None,
+        card.segments,
+        tuple(
+            Measure(score.name, score.value, score.direction, score.version)
+            for score in card.scores
+            if score.value is not None
+        ),
+    )
+
+
+def bucket_of(event_time_ms: int, unit_ms: int) -> int:
+    """Return the start of the bucket that holds `event_time_ms`.
+
+    Examples
+    --------
+    >>> bucket_of(119_999, 60_000), bucket_of(-1, 60_000)
+    (60000, -60000)
+    """
+    return event_time_ms // unit_ms * unit_ms
+
+
+def served_counts(entries: Iterable[Entry]) -> dict[str, int]:
+    """Return how many interactions each release answered."""
+    counts: dict[str, int] = defaultdict(int)
+    for entry in entries:
+        counts[entry.release] += 1
+    return dict(counts)
+
+
+class SegmentTable:
+    """Which values of each segment are kept apart: the first `top`, in the order of the closed buckets.
+
+    Values that are new in one bucket are taken in sorted order, so the table depends on the closed buckets
+    alone.
+    """
+
+    def __init__(self, top: dict[str, int], kept: dict[str, list[str]]) -> None:
+        self._top = top
+        self.kept = kept
+        self.overflow = 0
+
+    def admit(self, entries: Iterable[Entry]) -> bool:
+        """Take in the values of a closing bucket; return whether the table grew."""
+        fresh: dict[str, set[str]] = defaultdict(set)
+        for entry in entries:
+            for name, value in entry.segments.items():
+                if value not in self.kept.get(name, ()):
+                    fresh[name].add(value)
+        grew = False
+        for name in sorted(fresh):
+            room = self._top.get(name, 0) - len(self.kept.setdefault(name, []))
+            for value in sorted(fresh[name]):
+                if room > 0:
+                    self.kept[name].append(value)
+                    room, grew = room - 1, True
+                else:
+                    self.overflow += 1
+        return grew
+
+    def labels(self, entry: Entry) -> list[str]:
+        """Return the segments that `entry` counts in: ``all`` first."""
+        return [ALL] + [
+            f"{name}={value if value in self.kept.get(name, ()) else OTHER}"
+            for name, value in sorted(entry.segments.items())
+        ]
+
+
+def unit_values(entries: Sequence[Entry], table: SegmentTable) -> dict[str, list[UnitValue]]:
+    """Return the unit values of one closed bucket by segment, each list in the order of the unit keys.
+
+    The mean is an exactly rounded sum, so it does not depend on the order of the entries.
+    """
+    grouped: dict[tuple[str, str, str, str, str, str], list[tuple[str, Measure, float | None]]] = defaultdict(
+        list
+    )
+    for entry in sorted(entries, key=lambda entry: entry.interaction_id):
+        for label in table.labels(entry):
+            for measure in entry.measures:
+                key = (label, entry.unit, entry.release, entry.arm, measure.metric, measure.version)
+                grouped[key].append((entry.interaction_id, measure, entry.share))
+    by_segment: dict[str, list[UnitValue]] = defaultdict(list)
+    for (label, unit, release, arm, metric, version), members in sorted(grouped.items()):
+        by_segment[label].append(
+            UnitValue(
+                release,
+                unit,
+                arm,
+                members[0][2],
+                metric,
+                math.fsum(measure.value for _, measure, _ in members) / len(members),
+                members[0][1].direction,
+                version,
+                tuple(interaction_id for interaction_id, _, _ in members),
+            )
+        )
+    return dict(by_segment)

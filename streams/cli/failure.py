@@ -1,0 +1,41 @@
+"""Known failures become one line on standard error and an exit code."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, cast
+
+import click
+
+from streams.embedded.errors import StorageError
+from streams.listener import PortError
+from streams.mapping import MappingError
+from streams.settings import SettingsError
+from streams.store import StoreError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FAILED, MISUSED = 1, 2
+
+
+def told_in_one_line(command: F) -> F:
+    """Return `command`, whose known failures end it with one line and an exit code other than 0."""
+
+    @wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except (SettingsError, MappingError) as error:
+            _end(str(error), MISUSED)
+        except (StorageError, StoreError, PortError, OSError) as error:
+            _end(str(error), FAILED)
+
+    return cast(F, guarded)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    click.echo(f"plumbline: {_one_line(message)}", err=True)
+    raise SystemExit(exit_code)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

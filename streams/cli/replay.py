@@ -1,0 +1,109 @@
+"""``plumbline replay``: recorded interactions through the same stages, with a report of what moved."""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from detectors.records import Role
+from streams.cli.compare import print_changes, print_comparison
+from streams.cli.failure import FAILED, told_in_one_line
+from streams.cli.run import CONFIG, DATA_DIR, settings_from
+from streams.mapping import parse_mapping
+from streams.replay import Replayer, ReplayResult, read_lines
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@CONFIG
+@DATA_DIR
+@click.option("--map", "pairs", multiple=True, metavar="FIELD=PATH", help="Where FIELD stands in a line; repeatable.")
+@click.option("--deployment", help="For lines that name none.")
+@click.option("--release", help="For lines that name none.")
+@click.option(
+    "--role", type=click.Choice(["stable", "candidate", "retired"]), help="Declare --release with this role."
+)
+@click.option(
+    "--start", type=click.DateTime(), default="2025-01-01", show_default=True, help="Event time of the first line."
+)
+@click.option(
+    "--step-s", type=click.FloatRange(min=0.001), help="Give lines event times this far apart, from --start on."
+)
+@click.option("--compare-with", metavar="RELEASE", help="Afterwards, compare --release with this one.")
+@told_in_one_line
+def replay(  # noqa: PLR0917 - click hands options over by position
+    file: Path,
+    config: Path | None,
+    data_dir: str | None,
+    pairs: tuple[str, ...],
+    deployment: str | None,
+    release: str | None,
+    role: Role | None,
+    start: datetime,
+    step_s: float | None,
+    compare_with: str | None,
+) -> None:
+    """Replay FILE, one JSON object a line, in the form of POST /v1/interactions.
+
+    Any other file of questions and answers is read through --map, whose paths are dotted and index lists:
+
+    \b
+      plumbline replay answers.jsonl --deployment assistant --release gpt-4-0314 --role stable --step-s 60 \\
+        --map id=uid --map prompt=messages.0.content --map response=messages.1.content.answer
+
+    The door's checks and redaction hold, its clamp of event times is off, and nothing is acted on. Exit code
+    0 when every line was taken (or was there already), 1 when some were refused.
+    """
+    constants = {"deployment": deployment, "release": release}
+    fixed = {name: value for name, value in constants.items() if value}
+    start_ms = int(start.replace(tzinfo=UTC).timestamp() * 1000)
+
+    def fill(number: int) -> Mapping[str, Any]:
+        return fixed if step_s is None else {**fixed, "event_time": start_ms + round((number - 1) * step_s * 1000)}
+
+    settings = settings_from(config, data_dir)
+    console = Console(stderr=True)
+    with Replayer(settings) as replayer:
+        if role is not None:
+            if not deployment or not release:
+                raise click.UsageError("--role needs --deployment and --release")
+            replayer.declare(deployment, release, role, start_ms)
+        with _progress(console) as progress:
+            task = progress.add_task(file.name, total=file.stat().st_size)
+            result = replayer.feed(
+                read_lines(file),
+                mapping=parse_mapping(pairs),
+                constants=fill,
+                advance=lambda size: progress.advance(task, size),
+            )
+            replayer.finish()
+        _print_result(result)
+        if deployment:
+            print_changes(replayer.changes(deployment))
+        if deployment and release and compare_with:
+            print_comparison(replayer.samples(deployment), compare_with, release, as_json=False)
+    if result.refusals:
+        raise SystemExit(FAILED)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _print_result(result: ReplayResult) -> None:
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items()))
+    click.echo(f"lines: {counts or 'none'}")
+    for number, text in result.refusals:
+        click.echo(f"  line {number}: {text}", err=True)

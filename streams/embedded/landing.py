@@ -1,0 +1,100 @@
+"""Landing: copies of every record in the store, each exactly once.
+
+The range of a batch is written to the journal *before* the insert and marked done *after* it. A process that
+dies in between re-forms exactly that range and inserts it again under the same deduplication token, which
+the store then recognises.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from detectors.records import (
+    Action,
+    Decision,
+    Feedback,
+    Interaction,
+    Label,
+    Reference,
+    Release,
+    Scorecard,
+    Signal,
+)
+from detectors.records.codec import Record
+from streams.embedded.journal import Journal
+from streams.landing_rows import rows_of
+
+LANDED: Final[Mapping[str, type[Record]]] = {
+    "interactions": Interaction,
+    "scorecards": Scorecard,
+    "releases": Release,
+    "references": Reference,
+    "signals": Signal,
+    "decisions": Decision,
+    "actions": Action,
+    "feedback": Feedback,
+    "labels": Label,
+}
+"""Topic -> the record that lands from it; what travels beside it as a control record lands elsewhere."""
+
+
+class Landable(Protocol):
+    """What landing needs of a store."""
+
+    def insert(self, table: str, columns: Mapping[str, list[Any]], *, token: str) -> int:
+        """Insert rows; the same `token` twice inserts once."""
+        ...
+
+
+class Lander:
+    """Carries the journal's records to the store.
+
+    Parameters
+    ----------
+    journal
+        The log, which also keeps the ledger of ranges.
+    store
+        Where rows go. Its errors pass through; the range stays marked and is repeated as it was.
+    batch
+        Most records per insert.
+    """
+
+    def __init__(self, journal: Journal, store: Landable, *, batch: int) -> None:
+        self._journal, self._store, self._batch = journal, store, batch
+
+    def land_once(self) -> int:
+        """Land up to one batch of every topic; return how many records were carried."""
+        for topic, (first_id, last_id, phase) in self._ledger().items():
+            if phase == "before":  # the outcome of this insert is unknown: repeat it as it was
+                self._insert(topic, first_id, last_id)
+        landed = {topic: last_id for topic, (_, last_id, _) in self._ledger().items()}
+        carried = 0
+        for topic in LANDED:
+            rows = self._journal.read_topic(topic, landed.get(topic, 0), self._batch)
+            if rows:
+                self._mark(topic, rows[0].row_id, rows[-1].row_id, "before")
+                self._insert(topic, rows[0].row_id, rows[-1].row_id)
+                carried += len(rows)
+        return carried
+
+    def lag(self) -> dict[str, int]:
+        """Return how many records of each topic are not landed yet."""
+        landed = {topic: last_id for topic, (_, last_id, phase) in self._ledger().items() if phase == "after"}
+        query = "SELECT count(*) FROM records WHERE topic = ? AND id > ?"
+        db = self._journal.connection()
+        return {topic: db.execute(query, (topic, landed.get(topic, 0))).fetchone()[0] for topic in LANDED}
+
+    def _insert(self, topic: str, first_id: int, last_id: int) -> None:
+        rows = self._journal.read_topic(topic, first_id - 1, 2**31, last_id=last_id)
+        kind = LANDED[topic]
+        records = [(row.partition, row.offset, row.record) for row in rows if isinstance(row.record, kind)]
+        for table, columns in rows_of(records).items():
+            self._store.insert(table, columns, token=f"{topic}/{first_id}-{last_id}/{table}")
+        self._mark(topic, first_id, last_id, "after")
+
+    def _mark(self, topic: str, first_id: int, last_id: int, phase: str) -> None:
+        with self._journal.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO landings VALUES (?, ?, ?, ?)", (topic, first_id, last_id, phase))
+
+    def _ledger(self) -> dict[str, tuple[int, int, str]]:
+        found = self._journal.connection().execute("SELECT topic, first_id, last_id, phase FROM landings")
+        return {topic: (first_id, last_id, phase) for topic, first_id, last_id, phase in found}

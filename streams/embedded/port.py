@@ -1,0 +1,89 @@
+"""The port through which a stage meets its log: read a batch, emit, checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from detectors.records.codec import Record
+from detectors.records.ids import partition_of
+from detectors.stages import Delivery, Output
+from streams.embedded.journal import Journal
+
+
+class StagePort(Protocol):
+    """How every runner serves a stage; one conformance suite holds all adapters to it.
+
+    Between two checkpoints nothing that was emitted is visible to anybody; a checkpoint makes outputs, state
+    and position visible together, or not at all. A batch that was read and not checkpointed is read again.
+    """
+
+    def stored_state(self, partition: int) -> Mapping[str, bytes]:
+        """Return the blobs of the last checkpoint of `partition`."""
+        ...
+
+    def read_batch(self, partition: int, limit: int) -> Sequence[Delivery]:
+        """Return up to `limit` records from the position of `partition`, in order; empty at the end."""
+        ...
+
+    def emit(self, outputs: Sequence[Output]) -> None:
+        """Hand over what a step brought forth; it is written by the next checkpoint."""
+        ...
+
+    def checkpoint(self, partition: int, next_offset: int, changes: Mapping[str, bytes | None]) -> None:
+        """Commit what was emitted, the state's changes and the position, atomically."""
+        ...
+
+
+class JournalPort:
+    """The :class:`StagePort` of the SQLite journal: one transaction per checkpoint.
+
+    Parameters
+    ----------
+    journal
+        The log.
+    stage, source
+        Name of the stage and the topic it reads.
+    """
+
+    def __init__(self, journal: Journal, stage: str, source: str) -> None:
+        self._journal, self._stage, self._source = journal, stage, source
+        self._positions = journal.positions(stage, source)
+        self._emitted: list[tuple[str, int, Record]] = []
+
+    def stored_state(self, partition: int) -> Mapping[str, bytes]:
+        """Return the blobs of the last checkpoint of `partition`."""
+        found = self._journal.connection().execute(
+            "SELECT name, value FROM states WHERE stage = ? AND part = ?", (self._stage, partition)
+        )
+        return dict(found.fetchall())
+
+    def read_batch(self, partition: int, limit: int) -> Sequence[Delivery]:
+        """Return up to `limit` records from the position of `partition`."""
+        rows = self._journal.read(self._source, partition, self._positions[partition], limit)
+        return [Delivery(row.partition, row.offset, row.record) for row in rows]
+
+    def emit(self, outputs: Sequence[Output]) -> None:
+        """Keep `outputs` for the next checkpoint, each with its partition."""
+        for output in outputs:
+            partition = output.partition
+            if partition is None:
+                partition = partition_of(output.key, self._journal.partitions)
+            self._emitted.append((output.topic, partition, output.record))
+
+    def checkpoint(self, partition: int, next_offset: int, changes: Mapping[str, bytes | None]) -> None:
+        """Commit outputs, changes and position in one transaction."""
+        with self._journal.transaction() as db:
+            self._journal.append(db, self._emitted)
+            db.executemany(
+                "DELETE FROM states WHERE stage = ? AND part = ? AND name = ?",
+                [(self._stage, partition, name) for name, value in changes.items() if value is None],
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)",
+                [(self._stage, partition, name, value) for name, value in changes.items() if value is not None],
+            )
+            db.execute(
+                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
+                (self._stage, self._source, partition, next_offset),
+            )
+        self._emitted.clear()
+        self._positions[partition] = next_offset

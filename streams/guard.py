@@ -1,0 +1,53 @@
+"""Who may read the page and the metrics: nobody without the token, where one is configured."""
+
+import base64
+import binascii
+import hmac
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_OPEN: Final = ("/healthz", "/readyz", "/v1/")
+"""Paths that answer without this check: probes say nothing, and the door checks its own token."""
+
+
+class TokenGuard:
+    """ASGI middleware that asks for the token as a bearer, or as the password of HTTP Basic (any user).
+
+    Parameters
+    ----------
+    app
+        What is guarded.
+    token
+        The token.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401."""
+        if scope["type"] != "http" or scope["path"].startswith(_OPEN) or self._is_known(Request(scope)):
+            await self._app(scope, receive, send)
+            return
+        refusal = PlainTextResponse(
+            "This page needs the token as a bearer, or as the password of HTTP Basic.\n",
+            status_code=401,
+            headers={"WWW-Authenticate": 'Basic realm="plumbline"'},
+        )
+        await refusal(scope, receive, send)
+
+    def _is_known(self, request: Request) -> bool:
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.casefold() == "bearer":
+            return hmac.compare_digest(credentials.strip().encode(), self._token)
+        if scheme.casefold() == "basic":
+            try:
+                password = base64.b64decode(credentials, validate=True).partition(b":")[2]
+            except (binascii.Error, ValueError):
+                return False
+            return hmac.compare_digest(password, self._token)
+        return False

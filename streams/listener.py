@@ -1,0 +1,67 @@
+"""The one place that imports uvicorn: an ASGI application on a socket that is bound before anything starts."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+
+
+class PortError(Exception):
+    """The address cannot be listened on; the text says which and what to do."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 picks a free one.
+
+    Raises
+    ------
+    PortError
+        If the port is taken or the address is not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise PortError(
+            f"cannot listen on {host}:{port} ({error.strerror}): stop what holds it, or set another door.port"
+        ) from error
+    return bound
+
+
+class Listener:
+    """Serves one application until closed."""
+
+    def __init__(self, app: Starlette, bound: socket.socket) -> None:
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+        self._server = _Server(config)
+        self._bound = bound
+        self._task: asyncio.Task[None] | None = None
+        host, port = bound.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def start(self) -> None:
+        """Begin to serve; returns when connections are accepted."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._bound]))
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        """Finish the requests under way and stop."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._bound.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the command line, which drains the whole monitor and not the listener alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

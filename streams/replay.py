@@ -1,0 +1,179 @@
+"""Replay: a file of recorded interactions through the same stages, as fast as the machine allows."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+from msgspec import Struct
+
+from detectors.comparison import ReleaseSample
+from detectors.records import Release, Role, Scorecard, Signal, Tick
+from detectors.redaction import Redactor
+from streams.assembly import assemble
+from streams.door.admission import AdmissionContext, Refusal, admit_payloads
+from streams.embedded.journal import Journal
+from streams.embedded.landing import Lander
+from streams.embedded.lock import lock_directory
+from streams.embedded.pipeline import Pipeline
+from streams.embedded.user_key import load_user_key
+from streams.inbox import Entry
+from streams.mapping import MappingError, apply_mapping
+from streams.settings import Settings, read_secret
+from streams.store import open_store
+
+_CHUNK: Final = 500
+_MAX_LINE_BYTES: Final = 8 * 1_048_576
+
+
+class ReplayResult(Struct, frozen=True):
+    """What became of the lines of one file: counts of outcomes, and the first refusals by line."""
+
+    outcomes: dict[str, int]
+    refusals: tuple[tuple[int, str], ...]
+
+
+class Replayer:
+    """Feeds files into a data directory: the door's checks (clamp off), the journal, the stages, the store.
+
+    Use it as a context manager; leaving it drains the stages and lands what is left.
+
+    Parameters
+    ----------
+    settings
+        As for a live monitor; the event-time clamp is off, nothing is acted on.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        door = msgspec.structs.replace(settings.door, clamp=False)
+        self._settings = msgspec.structs.replace(settings, door=door)
+        self._stages = assemble(self._settings).stages
+        self._newest_ms = -1
+
+    def __enter__(self) -> Self:
+        directory = Path(self._settings.data_dir)
+        self._lock = lock_directory(directory)
+        self._key = load_user_key(directory, self._settings.door.user_key_file)
+        self._journal = Journal(directory / "journal.db", partitions=self._settings.journal.partitions)
+        land = self._settings.land
+        password = read_secret(env=land.password_env, what="store password")
+        self._store = open_store(
+            path=directory / "store", dsn=land.dsn, password=password, database=land.database
+        )
+        self._store.migrate()
+        self._lander = Lander(self._journal, self._store, batch=land.batch)
+        self._pipeline = Pipeline(self._journal, self._stages, batch=self._settings.journal.batch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+        self._journal.close()
+        self._lock.close()
+
+    def declare(self, deployment: str, release: str, role: Role, started_at_ms: int) -> None:
+        """Declare a release before its interactions."""
+        record = Release(deployment=deployment, release=release, role=role, started_at_ms=started_at_ms)
+        identity = f"release/{deployment}/{release}/{role}/{started_at_ms}"
+        self._journal.admit(
+            [
+                Entry(topic="interactions", key=None, record=record, identity=identity, digest=""),
+                Entry(topic="releases", key=deployment, record=record, identity=identity + "/topic", digest=""),
+            ]
+        )
+
+    def feed(
+        self,
+        lines: Iterator[tuple[int, bytes]],
+        *,
+        mapping: Mapping[str, str],
+        constants: Callable[[int], Mapping[str, Any]],
+        advance: Callable[[int], None],
+    ) -> ReplayResult:
+        """Feed numbered lines and run the stages behind them; `advance` is told of every line's bytes."""
+        outcomes: Counter[str] = Counter()
+        refusals: list[tuple[int, str]] = []
+        chunk: list[tuple[int, bytes]] = []
+        for number, line in lines:
+            advance(len(line))
+            if not line.strip():
+                continue
+            try:
+                chunk.append((number, apply_mapping(line, mapping, constants(number))))
+            except MappingError as error:
+                outcomes["refused"] += 1
+                refusals.append((number, str(error)))
+            if len(chunk) >= _CHUNK:
+                self._admit(chunk, outcomes, refusals)
+                chunk = []
+        self._admit(chunk, outcomes, refusals)
+        return ReplayResult(dict(outcomes), tuple(sorted(refusals)[:20]))
+
+    def _admit(
+        self, chunk: list[tuple[int, bytes]], outcomes: Counter[str], refusals: list[tuple[int, str]]
+    ) -> None:
+        context = AdmissionContext(
+            settings=self._settings.door,
+            redactor=Redactor(),
+            user_key=self._key,
+            received_at_ms=time.time_ns() // 1_000_000,
+        )
+        judged = admit_payloads([payload for _, payload in chunk], "interaction", context)
+        entries: list[Entry] = []
+        for (number, _), verdict in zip(chunk, judged, strict=True):
+            if isinstance(verdict, Refusal):
+                outcomes["refused"] += 1
+                refusals.append((number, f"{verdict.code}: {verdict.message}"))
+            else:
+                entries.append(verdict)
+        outcomes.update(self._journal.admit(entries))
+        self._pipeline.run_once()
+        self._lander.land_once()
+
+    def finish(self) -> None:
+        """Close all buckets with a last tick, run every stage to its end and land what is left."""
+        self._pipeline.drain()
+        furthest = max(self._pipeline.watermarks().values(), default=-1)
+        if furthest >= 0:
+            detect = self._settings.detect
+            past_ms = furthest + round((2 * detect.unit_s + detect.lateness_s) * 1000)
+            with self._journal.transaction() as db:
+                ticks = [
+                    ("interactions", part, Tick(part, past_ms)) for part in range(self._journal.partitions)
+                ]
+                self._journal.append(db, ticks)
+        self._pipeline.drain()
+        while self._lander.land_once():
+            pass
+
+    def samples(self, deployment: str) -> dict[str, ReleaseSample]:
+        """Return what every release of `deployment` scored, from the journal."""
+        found: dict[str, ReleaseSample] = {}
+        after = 0
+        while rows := self._journal.read_topic("scorecards", after, 2_000):
+            after = rows[-1].row_id
+            for row in rows:
+                if isinstance(row.record, Scorecard) and row.record.deployment == deployment:
+                    found.setdefault(row.record.release, ReleaseSample()).add(row.record)
+        return found
+
+    def changes(self, deployment: str) -> list[Signal]:
+        """Return the change signals of `deployment`, oldest first."""
+        rows = self._journal.read_topic("signals", 0, 2**31)
+        signals = [row.record for row in rows if isinstance(row.record, Signal)]
+        return [s for s in signals if s.kind == "change" and s.stream.deployment == deployment]
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the numbered lines of `path`; an overlong line is cut, and so refused by the door, never loaded whole."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(_MAX_LINE_BYTES):
+            number += 1
+            if not line.endswith(b"\n") and len(line) == _MAX_LINE_BYTES:
+                while rest := file.readline(_MAX_LINE_BYTES):
+                    if rest.endswith(b"\n"):
+                        break
+            yield number, line
+
