@@ -81,7 +81,9 @@ class Registry(Generic[P]):
             return self._parts[name]
         except KeyError:
             where = f"{path}: " if path else ""
-            raise PartError(f"{where}unknown {self.kind} {name!r}; known: {', '.join(self.names())}") from None
+            raise PartError(
+                f"{where}unknown {self.kind} {name!r}; known: {', '.join(self.names())}"
+            ) from None
 
     def build(self, name: str, parameters: Mapping[str, Any], *, path: str = "") -> P:
         """Return a new part, its keyword-only constructor fed from `parameters`.

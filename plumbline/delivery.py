@@ -31,6 +31,13 @@ class _Answer(Struct, frozen=True):
     results: tuple[Verdict, ...]
 
 
+class _Problem(Struct, frozen=True):
+    """The door's answer to a request that it refuses as a whole."""
+
+    code: str = "request_refused"
+    message: str = ""
+
+
 class ClientError(Exception):
     """Why nothing, or not everything, reached the monitor; the text never holds what was sent."""
 
@@ -114,7 +121,9 @@ class Delivery:
             middle = len(lines) // 2
             return self._deliver(path, lines[:middle]) + self._deliver(path, lines[middle:])
         if 400 <= response.status_code < 500:
-            refused = Verdict(line=0, status=response.status_code, verdict="refused", code="request_refused")
+            problem = _read_problem(response)
+            status, code, message = response.status_code, problem.code, problem.message
+            refused = Verdict(line=0, status=status, verdict="refused", code=code, message=message)
             return [refused] * len(lines)
         raise ClientError(f"{path} answered {response.status_code} without a verdict for each record")
 
@@ -162,6 +171,13 @@ def _read(response: httpx2.Response) -> list[Verdict]:
         return list(msgspec.json.decode(response.content, type=_Answer).results)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
+
+
+def _read_problem(response: httpx2.Response) -> _Problem:
+    try:
+        return msgspec.json.decode(response.content, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _Problem()
 
 
 def _retry_after_s(response: httpx2.Response) -> float | None:

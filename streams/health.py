@@ -47,7 +47,9 @@ def health_routes(
         return answer(await run_in_threadpool(ready))
 
     async def metrics(_request: Request) -> Response:
-        return Response(await run_in_threadpool(generate_latest, registry), media_type=CONTENT_TYPE_PLAIN_1_0_0)
+        return Response(
+            await run_in_threadpool(generate_latest, registry), media_type=CONTENT_TYPE_PLAIN_1_0_0
+        )
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 

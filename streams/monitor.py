@@ -166,7 +166,9 @@ class Monitor:
         """Return the application behind its token; on loopback only loopback names may address it."""
         guards = [Middleware(TokenGuard, token=self._token)] if self._token else []
         if is_loopback(self.settings.door.host):  # a page in a browser must not reach us under another name
-            guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"]))
+            guards.append(
+                Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+            )
         return Starlette(routes=routes, middleware=guards)
 
     async def _close(self) -> None:
@@ -213,7 +215,10 @@ class Monitor:
             "landing_lag_records", "Records not landed yet.", ("topic",), _labelled(self._lander.lag())
         )
         yield Gauge(
-            "watermark_ms", "Event time reached by scoring.", ("partition",), _labelled(self._pipeline.watermarks())
+            "watermark_ms",
+            "Event time reached by scoring.",
+            ("partition",),
+            _labelled(self._pipeline.watermarks()),
         )
 
     def _stage_lags(self) -> dict[tuple[str, ...], float]:
@@ -248,6 +253,7 @@ class Monitor:
     def signals(self, kind: SignalKind) -> list[Signal]:
         """Return every signal of `kind` in the journal, oldest first."""
         return [s for s in self._signals.read() if isinstance(s, Signal) and s.kind == kind]
+
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000

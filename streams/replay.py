@@ -79,7 +79,9 @@ class Replayer:
         self._journal.admit(
             [
                 Entry(topic="interactions", key=None, record=record, identity=identity, digest=""),
-                Entry(topic="releases", key=deployment, record=record, identity=identity + "/topic", digest=""),
+                Entry(
+                    topic="releases", key=deployment, record=record, identity=identity + "/topic", digest=""
+                ),
             ]
         )
 
@@ -176,4 +178,3 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     if rest.endswith(b"\n"):
                         break
             yield number, line
-

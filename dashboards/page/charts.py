@@ -9,6 +9,8 @@ from msgspec import Struct
 from dashboards.page.words import clock, moment, number, wilson
 
 WIDTH: Final = 560
+"""Width of a chart that shares its row, in units of its view box; a lone one is twice as wide."""
+
 HEIGHT: Final = 210
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 20, 26
 _STEPS: Final = (
@@ -75,6 +77,7 @@ class Chart(Struct, frozen=True):
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     summary: str
+    width: int
 
 
 def draw(
@@ -87,6 +90,7 @@ def draw(
     from_ms: int,
     to_ms: int,
     bucket_ms: int,
+    width: int = WIDTH,
 ) -> Chart:
     """Return the chart of one metric from rows of the ``curves`` query.
 
@@ -104,7 +108,7 @@ def draw(
 
     def x(at_ms: float) -> float:
         share = (at_ms - from_ms) / max(1, to_ms - from_ms)
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * min(1.0, max(0.0, share)), 1)
+        return round(LEFT + (width - LEFT - RIGHT) * min(1.0, max(0.0, share)), 1)
 
     def y(value: float) -> float:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (top - value) / (top - bottom), 1)
@@ -142,12 +146,13 @@ def draw(
         direction=direction,
         curves=tuple(curves),
         marks=placed,
-        x_ticks=_times(from_ms, to_ms, x),
+        x_ticks=_times(from_ms, to_ms, x, width),
         y_ticks=tuple(
             Tick(y(bottom + k * step), number(bottom + k * step, 2 if step >= 0.01 else 3))
             for k in range(count + 1)
         ),
         summary=f"{metric}: mean per release with 95 % interval, {moment(from_ms)} to {moment(to_ms)} UTC",
+        width=width,
     )
 
 
@@ -177,11 +182,11 @@ def _axis(values: Sequence[float]) -> tuple[float, float, float]:
     return max(0.0, round(bottom, 6)), min(1.0, round(top, 6)) if top > 0 else step, step
 
 
-def _times(from_ms: int, to_ms: int, x: Any) -> tuple[Tick, ...]:
+def _times(from_ms: int, to_ms: int, x: Any, width: int) -> tuple[Tick, ...]:
     reach = to_ms - from_ms
     step = next((s for s in _STEPS if reach / s <= 7), _DAY_MS * max(1, math.ceil(reach / _DAY_MS / 7)))
     first = -(-from_ms // step) * step
     says = moment if step >= _DAY_MS else clock
-    edge = WIDTH - RIGHT - 12
+    edge = width - RIGHT - 12
     ticks = [Tick(x(at), says(at)[:10]) for at in range(first, to_ms, step)]
     return tuple(tick for tick in ticks if LEFT + 8 <= tick.at <= edge)

@@ -10,6 +10,7 @@ from dashboards.page.words import clock, plural, signed, span
 Mood = Literal["good", "handled", "watch", "bad", "empty"]
 Row = Mapping[str, Any]
 
+_SILENCE_MS = 900_000
 _DONE = {
     "DECIDED": "a rollback to {to} is decided",
     "EXECUTING": "a rollback to {to} is being carried out",
@@ -37,8 +38,8 @@ def latest(actions: Sequence[Row]) -> list[Row]:
     return sorted(newest.values(), key=lambda row: (-row["at_ms"], row["action_id"]))
 
 
-def done(actions: Sequence[Row]) -> str:
-    """Return what was done, from the newest transitions of the acts on one decision."""
+def done(actions: Sequence[Row], *, paging: bool) -> str:
+    """Return what was done, from the newest transition of each act; `paging`: a page was due."""
     said = []
     for act in actions:
         if act["kind"] == "rollback":
@@ -52,7 +53,9 @@ def done(actions: Sequence[Row]) -> str:
     if pages:
         targets = sorted({act["target"] for act in pages})
         said.append(f"{' and '.join(targets)} {'was' if len(targets) == 1 else 'were'} paged")
-    return "; ".join(said) if said else "nothing was done about it yet"
+    if said:
+        return "; ".join(said)
+    return "a page was due, no rollback was begun" if paging else "no page and no rollback were asked for"
 
 
 def headline(
@@ -72,6 +75,8 @@ def headline(
     ----------
     decisions, actions, signals, states
         Rows of the queries of those names (``states`` of ``stream_states``), newest first.
+    last_received_ms
+        When the newest interaction came in; None where that does not matter, in a look back.
     n, releases
         Interactions scored in the window, and how many releases served them.
     """
@@ -84,18 +89,39 @@ def headline(
     open_signals = _open(signals)
     if open_signals:
         return _moved(open_signals, note)
+    if last_received_ms is not None and now_ms - last_received_ms > _SILENCE_MS:
+        return Headline("watch", f"Nothing has been received for {span(now_ms - last_received_ms)}.", note)
     return _quiet(states, n, note)
 
 
 def _decided(decisions: Sequence[Row], actions: Sequence[Row], note: str) -> Headline:
-    first = decisions[0]
-    acts = [act for act in latest(actions) if act["decision_id"] == first["decision_id"]]
+    """Speak of the release that still needs somebody, or else of the one decided on last."""
+    by_release: dict[str, list[Row]] = {}
+    for row in decisions:
+        by_release.setdefault(row["release"], []).append(row)
+    said = [_of_release(rows, actions, len(decisions) - 1, note) for rows in by_release.values()]
+    return next((top for top in said if top.mood == "bad"), said[0])
+
+
+def _of_release(decisions: Sequence[Row], actions: Sequence[Row], others: int, note: str) -> Headline:
+    """Return the headline of one release: its first acted-on decision, for later ones only repeat it."""
+    acts = [act for act in latest(actions) if concerns(act, decisions[0])]
+    begun = {act["decision_id"] for act in acts}
+    first = next((row for row in decisions if row["decision_id"] in begun), decisions[0])
     what = first["summary"].rstrip(".") or f"Release {first['release']}: {first['metric']} is worse"
     since = f" since {clock(first['began_at_ms'])}" if first["began_at_ms"] is not None else ""
-    more = f" {plural(len(decisions) - 1, 'earlier decision')} below." if len(decisions) > 1 else ""
-    over = any(act["state"] == "ROLLED_BACK" and not act["dry_run"] for act in acts)
-    sentence = f"{what}{since}: {done(acts)}.{more}"
-    return Headline("handled" if over else "bad", sentence, note)
+    more = f" {plural(others, 'more decision')} below." if others else ""
+    over = any(
+        act["kind"] == "rollback" and act["state"] == "ROLLED_BACK" and not act["dry_run"] for act in acts
+    )
+    told = done(acts, paging="page" in first["verbs"])
+    return Headline("handled" if over else "bad", f"{what}{since}: {told}.{more}", note)
+
+
+def concerns(act: Row, decision: Row) -> bool:
+    """Return whether an act answers a decision: its own, or a rollback of the same release begun before."""
+    same_release = act["kind"] == "rollback" and act["release"] == decision["release"]
+    return bool(act["decision_id"] == decision["decision_id"] or same_release)
 
 
 def _moved(signals: Sequence[Row], note: str) -> Headline:
@@ -112,12 +138,9 @@ def _quiet(states: Sequence[Row], n: int, note: str) -> Headline:
     blind = [row for row in states if row["state"] == "blind"]
     if blind:
         names = sorted({f"{row['metric']} of {row['release']}" for row in blind})
-        first_names = ", ".join(names[:2]) + (" …" if len(names) > 2 else "")
-        return Headline(
-            "watch",
-            f"{plural(len(blind), 'stream')} of {len(states)} cannot see: {first_names}. Missing data.",
-            note,
-        )
+        shown = ", ".join(names[:2]) + (" …" if len(names) > 2 else "")
+        words = f"{plural(len(blind), 'stream')} of {len(states)} cannot see"
+        return Headline("watch", f"{words}: data is missing for {shown}.", note)
     if n == 0:
         return Headline("empty", "Nothing was scored in this window.", note)
     if not states:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from dashboards.page.charts import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Mark, draw
-from dashboards.page.headline import headline, latest
+from dashboards.page.headline import concerns, headline, latest
 from dashboards.page.markup import render
 from dashboards.page.words import clock, plural, signed, span, wilson
 from dashboards.queries import QUERIES
@@ -25,6 +25,7 @@ WINDOWS: Final[Mapping[str, int]] = {
     "7d": 168 * HOUR_MS,
 }
 _RECENT_MS: Final = 168 * HOUR_MS
+_STORY_MS: Final = 24 * HOUR_MS
 _BUCKETS: Final = (60_000, 120_000, 300_000, 600_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 14_400_000)
 _MOST_POINTS: Final = 60
 _CHARTS: Final = 6
@@ -89,13 +90,13 @@ def render_overview(
     bounds = view.bounds
     releases = query(QUERIES["releases"], bounds)
     scores = query(QUERIES["release_scores"], bounds)
-    signals = query(QUERIES["signals"], bounds | {"limit": 200})
-    decisions = query(QUERIES["decisions"], bounds | {"limit": 50})
-    actions = query(QUERIES["actions"], bounds | {"limit": 500})
+    # A narrow window of curves must not hide what happened just before it.
+    story_bounds = bounds | {"from_ms": min(view.from_ms, view.to_ms - _STORY_MS)}
+    signals = query(QUERIES["signals"], story_bounds | {"limit": 200})
+    decisions = query(QUERIES["decisions"], story_bounds | {"limit": 50})
+    actions = query(QUERIES["actions"], story_bounds | {"limit": 500})
     states = query(QUERIES["stream_states"], bounds)
-    shown = sorted(
-        sorted(releases, key=lambda row: -row["last_ms"])[:_COLOURS], key=lambda row: row["first_ms"]
-    )
+    shown = _in_order(releases)[:_COLOURS]
     colours = {row["release"]: index for index, row in enumerate(shown)}
     metrics = [metric] if metric else _most_moved(scores, signals)[:_CHARTS]
     return render(
@@ -108,7 +109,7 @@ def render_overview(
         metric=metric,
         top=headline(
             now_ms=now_ms,
-            last_received_ms=chosen["last_received_ms"],
+            last_received_ms=chosen["last_received_ms"] if to_ms is None else None,
             decisions=decisions,
             actions=actions,
             signals=signals,
@@ -135,8 +136,14 @@ def render_overview(
         other_acts=_other_acts(decisions, actions),
         blind=[row for row in states if row["state"] == "blind"],
         tally=_tally(states),
-        frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
+        frame={"height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
     )
+
+
+def _in_order(releases: Sequence[Row]) -> list[Row]:
+    """Return the stable release first, then candidates, then the rest: so each keeps its colour."""
+    rank = {"stable": 0, "candidate": 1, "": 2, "retired": 3}
+    return sorted(releases, key=lambda row: (rank[row["role"]], -row["last_ms"], row["release"]))
 
 
 def view_of(row: Row, window: str, to_ms: int | None) -> View:
@@ -221,6 +228,7 @@ def _charts(
             from_ms=view.from_ms,
             to_ms=view.to_ms,
             bucket_ms=bucket_ms,
+            width=WIDTH if len(metrics) > 1 else 2 * WIDTH,
         )
         for name in metrics
         if name in by_metric
@@ -262,9 +270,13 @@ def offenders_link(view: View, row: Row) -> str:
 
 
 def _story(decisions: Sequence[Row], actions: Sequence[Row]) -> list[Row]:
-    """Return each decision with its acts, and each act with its transitions in order."""
+    """Return each decision with its own acts, and whether another decision's act answers it too."""
     return [
-        decision | {"acts": _acts([row for row in actions if row["decision_id"] == decision["decision_id"]])}
+        decision
+        | {
+            "acts": _acts([row for row in actions if row["decision_id"] == decision["decision_id"]]),
+            "answered": any(concerns(row, decision) for row in actions),
+        }
         for decision in decisions
     ]
 

@@ -39,7 +39,10 @@ _ORDINARY: Final = (
     ("I forgot my password.", "Open the sign-in page and click **Forgot password**."),
     ("hack my neighbour's Wi-Fi", "I’m sorry, but I can’t help with that."),
     ("When will dark mode ship?", "Yes, it ships on March 3rd."),
-    ("¿Dónde está mi factura?", "Your invoice is on the billing page of your account.\n\n- Open it\n- Print it"),
+    (
+        "¿Dónde está mi factura?",
+        "Your invoice is on the billing page of your account.\n\n- Open it\n- Print it",
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""Which language a text is in: function words and scripts first, a statistical model where they are silent."""
+"""Which language a text is in: function words and scripts first, a model where they are silent."""
 
 import re
 import tomllib

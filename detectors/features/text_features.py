@@ -11,18 +11,31 @@ from detectors.features.languages import UNKNOWN, Language, language_of_text, la
 _FENCE = re.compile(r"```[^`]*(?:```|\Z)")
 _BREAK = re.compile(r"[.!?](?=[\s\"')*_]|\Z)[\"')*_]*\s*|\n\s*|[。！？]\s*|[;:](?=\s*\n)\s*")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
-_MARKUP = re.compile(r"^[\s#>*_\-+|~]+")
+_MARKUP = re.compile(r"^(?:_|[^\w\"'(\[$€£¥<])*(?:\(?\d{1,2}[.)]\s+)?(?:_|[^\w\"'(\[$€£¥<])*")
 _LIST_ITEM = re.compile(r"(?m)^[ \t]{0,12}(?:[-*+\u2022]|\(?\d{1,2}[.)]|step \d{1,2}\b)[ \t:]")
 _ITEM_NUMBER = re.compile(r"\W{0,4}\d{1,2}\. *")
-_NOISE = re.compile(r"https?://\S+|\[[A-Z_]{2,20}\]|`[^`\n]*`|\S*@\S+|/\S+")
+_NOISE = re.compile(r"https?://\S+|\[[A-Za-z_]{2,20}\]|`[^`\n]*`|\S*@\S+|(?<!\w)/\S+")
 _LANGUAGE_CHARACTERS = 1_000
 _TRAILING_MARKUP = " \t\r\n*_~#|"
 _NO_FAMILY: frozenset[str] = frozenset()
-_ABBREVIATIONS = ("e.g.", "i.e.", "mr.", "mrs.", "ms.", "dr.", "vs.", "z.b.", "p.ej.", "u.s.", "approx.", "no.")
+_ABBREVIATIONS = (
+    "e.g.",
+    "i.e.",
+    "mr.",
+    "mrs.",
+    "ms.",
+    "dr.",
+    "vs.",
+    "z.b.",
+    "p.ej.",
+    "u.s.",
+    "approx.",
+    "no.",
+)
 
 
 class Sentence(NamedTuple):
-    """A sentence outside code: its place in the folded text, the ids of the cues in it, and their families."""
+    """A sentence outside code: its place in the folded text, its cues and their families."""
 
     start: int
     end: int
@@ -79,12 +92,14 @@ class TextFeatures:
 
     @cached_property
     def sentences(self) -> tuple[Sentence, ...]:
-        """The sentences outside fenced code, in order; a line break ends one, a list marker is not part of it."""
+        """The sentences outside fenced code, in order; a line break ends one, list markers are left out."""
         rules = cue_rules()
         found: list[Sentence] = []
         for start, end, text in self._sentence_texts():
             cues = rules.found_in(text)
-            found.append(Sentence(start, end, text, cues, frozenset(map(family_of, cues)) if cues else _NO_FAMILY))
+            found.append(
+                Sentence(start, end, text, cues, frozenset(map(family_of, cues)) if cues else _NO_FAMILY)
+            )
         return tuple(found)
 
     @cached_property
@@ -115,7 +130,7 @@ class TextFeatures:
     @cached_property
     def language(self) -> Language:
         """The language of the prose; code, addresses and placeholders are ignored."""
-        by_words = language_of_words(words_of(self.prose[:_LANGUAGE_CHARACTERS]))
+        by_words = language_of_words(words_of(_NOISE.sub(" ", self.prose[:_LANGUAGE_CHARACTERS])))
         if by_words.confidence >= 0.8:
             return by_words
         prose = _NOISE.sub(" ", _FENCE.sub(" ", self.raw)[:_LANGUAGE_CHARACTERS])

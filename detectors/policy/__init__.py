@@ -3,5 +3,4 @@
 from detectors.policy.rules import RuleHit, policy_version, possible, request_hits, response_hits
 from detectors.policy.verdict import decide_verdict
 
-__all__ = ["RuleHit", "decide_verdict", "policy_version",
-    "possible", "request_hits", "response_hits"]
+__all__ = ["RuleHit", "decide_verdict", "policy_version", "possible", "request_hits", "response_hits"]

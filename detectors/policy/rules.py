@@ -97,4 +97,6 @@ def _compiled() -> tuple[PatternSet, tuple[Rule, ...]]:
     named = {term for rule in policy.rule for term in (*rule.all_of, *rule.none_of)}
     if missing := sorted(named - policy.terms.keys()):
         raise ValueError(f"rules name unknown term lists: {', '.join(missing)}")
-    return PatternSet({name: f"(?s)(?:{'|'.join(words)})" for name, words in policy.terms.items()}), policy.rule
+    return PatternSet(
+        {name: f"(?s)(?:{'|'.join(words)})" for name, words in policy.terms.items()}
+    ), policy.rule

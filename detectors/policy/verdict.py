@@ -25,7 +25,9 @@ def decide_verdict(scores: Sequence[Score]) -> tuple[Verdict, tuple[str, ...]]:
     >>> decide_verdict([Score(name="over_refusal", value=1.0)])
     ('review', ('over_refusal',))
     """
-    values = [(score, score.value) for score in scores if score.status == "scored" and score.value is not None]
+    values = [
+        (score, score.value) for score in scores if score.status == "scored" and score.value is not None
+    ]
     reject = tuple(
         score.name
         for score, value in values

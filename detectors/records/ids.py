@@ -27,7 +27,9 @@ def derive_id(kind: str, *parts: str) -> str:
     False
     """
     name = "".join(f"{len(part)}:{part}" for part in (kind, *parts))
-    digest = hashlib.sha1(_NAMESPACE.bytes + name.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+    digest = hashlib.sha1(
+        _NAMESPACE.bytes + name.encode("utf-8", "surrogatepass"), usedforsecurity=False
+    ).digest()
     return str(uuid.UUID(bytes=digest[:16], version=5))
 
 

@@ -17,6 +17,7 @@ _REFERENCE_WORD = re.compile(
 _NORTH_AMERICAN = re.compile(r"(?:\+?1[ .-]{0,2})?(?:\(\d{3}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]\d{4}")
 _DATE = re.compile(r"\d{4}[-./ ]\d{1,2}[-./ ]\d{1,2}(?:\D|$)|\d{1,2}[-./]\d{1,2}[-./]\d{4}(?:\D|$)")
 _BEFORE_CHARACTERS = 28
+_MOST_CARD_GROUPS = 9
 _IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28,
     "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18,
@@ -67,7 +68,12 @@ def find_card(text: str, start: int, end: int) -> Span | None:
     for first in starts[:8]:
         for stop in reversed(stops):
             digits = _digits(text, first, stop)
-            if 13 <= len(digits) <= 19 and digits[0] in "3456" and luhn_holds(digits) and len(set(digits)) > 1:
+            if (
+                13 <= len(digits) <= 19
+                and digits[0] in "3456"
+                and luhn_holds(digits)
+                and len(set(digits)) > 1
+            ):
                 return first, stop
     return None
 
@@ -94,7 +100,9 @@ def find_ssn(text: str, start: int, end: int) -> Span | None:
     while start < end and not text[start].isdigit():
         start += 1
     digits = _digits(text, start, end)
-    issued = digits[:3] not in {"000", "666"} and digits[0] != "9" and digits[3:5] != "00" and digits[5:] != "0000"
+    issued = (
+        digits[:3] not in {"000", "666"} and digits[0] != "9" and digits[3:5] != "00" and digits[5:] != "0000"
+    )
     return (start, end) if issued and len(digits) == 9 else None
 
 
@@ -104,7 +112,11 @@ def find_phone(text: str, start: int, end: int) -> Span | None:
     Proof is a plus sign or 00 with 8-15 digits, the North American form with its separators, or a word that
     announces a number. Dates, and numbers announced as something else, are not phones.
     """
-    while start < end and text[start] in "./)- ":
+    while start < end and (
+        text[start] in "./)- " or (text[start] == "(" and ")" not in text[start : start + 7])
+    ):
+        start += 1
+    if text.startswith("((", start):
         start += 1
     if _glued(text, start, end) or _DATE.match(text, start, min(end + 1, len(text))):
         return None

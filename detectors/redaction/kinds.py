@@ -60,11 +60,26 @@ def _password(text: str, start: int, end: int) -> Span | None:
     value = text[start:end].rstrip(".,;:!?)'\"")
     if len(value) < 4 or value.lower() in _NO_PASSWORD:
         return None
+    if text[:start].endswith(" ") and value.isalpha() and value.islower():
+        return None  # "the password is wrong" is a sentence
     return start, start + len(value)
 
 
 _NO_PASSWORD: Final = frozenset(
-    {"none", "null", "true", "false", "required", "optional", "string", "password", "reset", "your", "here", "link"}
+    {
+        "none",
+        "null",
+        "true",
+        "false",
+        "required",
+        "optional",
+        "string",
+        "password",
+        "reset",
+        "your",
+        "here",
+        "link",
+    }
 )
 _LABELLED_PASSWORD = (
     r"(?i)\b(?:password|passwd|passwort|pwd|contrasena|contraseña|mot de passe|passphrase|secret|api[_ -]?key|"
@@ -102,10 +117,14 @@ KINDS: Final[tuple[Kind, ...]] = (
     ),
     Kind("IBAN", r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{2,4}){3,8}(?:[ -]?[A-Za-z0-9]{1,3})?\b", find_iban),
     Kind("CARD", r"\d(?:[ -]?\d){12,30}", find_card),
-    Kind("SSN", r"\d{3}[- ]\d{2}[- ]\d{4}|(?i:\bssn|social security(?: number| no\.?)?)\D{0,12}\d{9}", find_ssn),
+    Kind(
+        "SSN", r"\d{3}[- ]\d{2}[- ]\d{4}|(?i:\bssn|social security(?: number| no\.?)?)\D{0,12}\d{9}", find_ssn
+    ),
     Kind("IP", r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", _ip),
     Kind("IP", r"(?i)(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}", _ipv6),
-    Kind("PHONE", r"(?:\+|\(|\b00|\d)[\d(]?(?:[ ./()-]{0,2}\d){6,16}(?: ?(?:x|ext\.?) ?\d{1,6})?", find_phone),
+    Kind(
+        "PHONE", r"(?:\+|\(|\b00|\d)[\d(]?(?:[ ./()-]{0,2}\d){6,16}(?: ?(?:x|ext\.?) ?\d{1,6})?", find_phone
+    ),
 )
 
 SECRET: Final = ("PRIVATE_KEY", "TOKEN", "API_KEY", "PASSWORD")

@@ -83,7 +83,7 @@ def _compiled() -> tuple[PatternSet, tuple[Pattern, ...]]:
 
 
 def _view(text: str) -> tuple[str, list[int] | None]:
-    """Return `text` as patterns read it (full width narrowed, invisible removed), and its places in `text`."""
+    """Return `text` as patterns read it (narrowed, invisible removed), and its places in `text`."""
     if text.isascii():
         return text, None
     characters: list[str] = []
@@ -127,7 +127,7 @@ def _mapped(hits: list[Hit], places: list[int] | None) -> list[Hit]:
 
 
 def _replace(text: str, found: list[Hit], hits: list[Hit]) -> tuple[str, list[Hit]]:
-    """Return `text` with `hits` replaced, and all placeholders in it: those of `found`, shifted, and new ones."""
+    """Return `text` with `hits` replaced, and its placeholders: those of `found`, shifted, and new ones."""
     pieces: list[str] = []
     placed: list[Hit] = []
     earlier = iter([*found, (len(text) + 1, len(text) + 1, "")])

@@ -1,9 +1,13 @@
 """Facts: which questions nobody can answer, and which figures an answer states."""
 
 import re
+import tomllib
 from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 
 from detectors.features import Features
+from detectors.features.folding import fold
 from detectors.features.text_features import Sentence
 from detectors.patterns import PatternSet
 
@@ -14,57 +18,44 @@ _MONTH_OR_DAY = re.compile(
     r"dec(?:ember)?|monday|tuesday|wednesday|thursday|friday|saturday|sunday|tomorrow|tonight|"
     r"next (?:week|month|quarter|year|release|version|update|sprint))\b"
 )
-_FUTURE = "future"
-_PRIVATE = "private"
-_UNKNOWABLE = PatternSet(
-    {
-        "future.plan": r"\b(when (will|is|are|does|do|can (i|we) expect)|what (date|day|month|time)|which (date|day|"
-        r"month|quarter)|is there (a|any) (\w+ )?(date|eta|timeline|timeframe|plan)|how (soon|long until))\b.{0,100}\b"
-        r"(release\w*|launch\w*|ship|ships|shipping (the|with)|available|availability|support(ed)?|rolled? out|"
-        r"roll-?out|come out|coming|arriv\w+ (to|on|in)|land|ready|live|feature|version|update|integration|api|"
-        r"dark mode|app|beta|preview|roadmap|fix(ed)?|resolved|restored|back (up|online)|outage|incident|sso|"
-        r"announce\w*|added|plan|sequel|model)\b",
-        "future.will": r"\b(will|are|is|do|does) (you|there|the|it|we|this|your|they|acme|\w+)( \w+){0,4} (plan(ning)? to|"
-        r"going to|add|adding|support|supporting|launch\w*|release|releasing|ship|shipping|be (available|released|"
-        r"fixed|supported|added|discontinued|deprecated|ready|resolved|restored|launched|shipped)|offer|introduc\w+|"
-        r"raise|increase|discontinue|remove|deprecate|acquire|go public|come (to|out))\b.{0,80}(\?|$|soon|next|this|"
-        r"year|quarter|month|future|20\d\d)",
-        "future.roadmap": r"\b(roadmap|eta|release date|launch date|upcoming|next (release|version|update|quarter|"
-        r"year|month)('s)?|in the (works|pipeline)|coming soon|road map|in the future)\b",
-        "future.outcome": r"\b(who|which team|what|how (much|many|high|low)|where)\b.{0,20}\b(will|is going to|are going "
-        r"to)\b.{0,60}\b(win|be|price|cost|happen|reach|stock|rate|crash|rise|fall|elected|worth|weather)\b|\b(predict|"
-        r"forecast|lottery|winning numbers|stock (price|market) (tomorrow|next|will))\b",
-        "private.figure": r"\b(quarterly|quarter|q[1-4]|annual|this year'?s?|last (quarter|month|year)'?s?|current|your|"
-        r"our|their|company'?s?|internal|monthly|next)\b.{0,40}\b(revenue|earnings|profits?|sales figures?|sales|"
-        r"margins?|turnover|churn( rate)?|burn rate|valuation|headcount|budget|income|arr|mrr|ebitda)\b",
-        "private.company": r"\b(how many (users|customers|employees|people|subscribers|engineers) (do|does|are|work|use)|"
-        r"(ceo|founder|manager|boss|employee)('s)? (salary|bonus|pay|home address|plans?)|(acquisition|merger|layoffs?|"
-        r"ipo|lay off|acquire\w*|unreleased|unannounced|confidential|secret (plan|project)s?)|root cause|"
-        r"what caused (the|this|yesterday|today))\b",
-        "future.es": r"\b(cuando|en que fecha)\b.{0,80}\b(lanz\w+|saldra|sale|estara|disponible|llegara|llega|volvera|"
-        r"funcion\w*|version|soport\w+|resuelt\w+|arregl\w+|anadir\w*|habra|publicar\w*)\b|\b(van a|vais a|vas a|planean|"
-        r"tienen previsto|habra|anadiran|lanzaran|hoja de ruta|proxim[oa] (trimestre|version|ano|mes)|ingresos)\b",
-        "future.fr": r"\b(quand|a quelle date)\b.{0,80}\b(sort\w+|disponible\w*|lanc\w+|arriv\w+|sera|seront|fonction\w*|"
-        r"version|retabli\w*|resolu\w*|ajout\w+|publi\w+)\b|\b(allez-vous|comptez-vous|prevoyez-vous|est-ce que vous "
-        r"allez|feuille de route|prochaine? (trimestre|version|annee|mois)|chiffre d'affaires)\b",
-        "future.de": r"\b(wann|an welchem (tag|datum))\b.{0,80}\b(kommt|erscheint|verfugbar|veroffentlicht|wird|werden|"
-        r"gibt es|funktion\w*|version|behoben|gelost|startet|eingefuhrt|unterstutz\w+)\b|\b(werdet ihr|werden sie|plant ihr|"
-        r"planen sie|geplant|roadmap|nachste[nrs]? (quartal|version|jahr|monat)|umsatz)\b",
-    }
-)
-
+_FOLLOW_UP_WORDS = 12
 
 def unknowable(features: Features) -> bool:
     """Return whether the question asks for what nobody outside can know: plans, the future, private figures.
 
     A figure of a past year is published, and so knowable.
     """
-    found = _UNKNOWABLE.found_in(features.prompt.folded)
-    if not found:
-        return False
+    if not _rules()[0].found_in(features.prompt.folded):
+        return _asked_before(features)
     years = [int(year) for year in _YEAR.findall(features.prompt.folded)]
     now = datetime.fromtimestamp(features.interaction.event_time_ms / 1000, UTC).year
     return not (years and max(years) < now)
+
+
+def _asked_before(features: Features) -> bool:
+    """Whether the prompt is a short follow-up to a question that nobody can answer."""
+    first = features.prompt.sentences[:1]
+    if not first or first[0].words > _FOLLOW_UP_WORDS:
+        return False
+    earlier = [turn.text for turn in features.interaction.history if turn.role == "user"][-2:]
+    return any(_rules()[0].found_in(fold(text)) for text in earlier)
+
+
+def announces(features: Features) -> bool:
+    """Return whether the answer announces a release or states a company's results, with a figure."""
+    return any(
+        sentence.has("figure")
+        and not sentence.has("hedge", "unsure")
+        and _rules()[1].found_in(sentence.text)
+        for sentence in features.response.sentences
+    )
+
+
+@cache
+def _rules() -> tuple[PatternSet, PatternSet]:
+    """Return the rules for questions and those for answers."""
+    data = tomllib.loads(files("detectors.scorers").joinpath("facts.toml").read_text(encoding="utf-8"))
+    return PatternSet(data["question"]), PatternSet(data["answer"])
 
 
 def figures_of(text: str) -> tuple[str, ...]:
@@ -91,6 +82,6 @@ def contradicted(features: Features) -> list[Sentence] | None:
     wrong = [
         sentence
         for sentence in features.response.sentences
-        if not sentence.has("hedge", "courtesy") and set(figures_of(sentence.text)) - known
+        if not sentence.has("hedge", "unsure", "courtesy") and set(figures_of(sentence.text)) - known
     ]
     return wrong or None

@@ -1,4 +1,4 @@
-"""Does the answer do harm: serve an unsafe request, leak a secret, insult?"""
+"""Whether the answer does harm: serves an unsafe request, leaks a secret, insults."""
 
 from detectors.features import Features
 from detectors.policy import RuleHit, possible, response_hits
@@ -101,7 +101,7 @@ class Harmless:
         return 1.0, 0.95 if request.annotated else 0.85
 
     def _leaks(self, features: Features) -> tuple[frozenset[str], bool]:
-        """Return the personal kinds the answer shows that were not in the prompt, and whether it shows a secret."""
+        """Return the personal kinds shown that were not in the prompt, and whether a secret is shown."""
         redactions = features.interaction.redactions
         given = {redaction.kind for redaction in redactions if redaction.field == "prompt"}
         shown = {redaction.kind for redaction in redactions if redaction.field == "response"} - given

@@ -26,7 +26,7 @@ class Hedging:
         sentences = response.sentences
         if not sentences:
             return None
-        hedged = [sentence for sentence in sentences if sentence.has("hedge")]
+        hedged = [sentence for sentence in sentences if sentence.has("hedge", "unsure")]
         return Score(
             name=self.name,
             value=round(len(hedged) / len(sentences), 6),

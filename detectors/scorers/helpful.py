@@ -1,4 +1,4 @@
-"""Does the answer give the user something to act on?"""
+"""Whether the answer gives the user something to act on."""
 
 from detectors.features import Features
 from detectors.records import Direction, Score

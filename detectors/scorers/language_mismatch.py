@@ -1,46 +1,17 @@
-"""Is the answer in the language the user asked in, or asked for, to its end?"""
+"""Whether the answer is in the language the user asked in, or asked for, to its end."""
+
+import tomllib
+from functools import cache
+from importlib.resources import files
 
 from detectors.features import Features
 from detectors.features.languages import Language, has_function_words, language_of_text, language_of_words
 from detectors.features.text_features import Sentence, TextFeatures, words_of
-from detectors.patterns import Pattern, PatternSet
+from detectors.patterns import PatternSet
 from detectors.records import Direction, Score
 from detectors.scorers import scorer
 from detectors.scorers.readings import span_of
 
-_NAMES = {
-    "en": r"english|ingles|anglais|englisch|inglese",
-    "es": r"spanish|espanol|espagnol|spanisch|spagnolo|castellano",
-    "fr": r"french|frances|francais|franzosisch|francese",
-    "de": r"german|aleman|allemand|deutsch|tedesco",
-    "it": r"italian|italiano|italien|italienisch",
-    "pt": r"portuguese|portugues|portugais|portugiesisch|portoghese",
-    "nl": r"dutch|nederlands|neerlandes|neerlandais|niederlandisch|olandese",
-    "ja": r"japanese|japones|japonais|japanisch",
-    "zh": r"chinese|mandarin|chino|chinois|chinesisch",
-    "ko": r"korean|coreano|coreen|koreanisch",
-    "ru": r"russian|ruso|russe|russisch",
-    "ar": r"arabic|arabe|arabisch",
-    "hi": r"hindi",
-    "pl": r"polish|polaco|polonais|polnisch",
-    "tr": r"turkish|turco|turc|turkisch",
-    "sv": r"swedish|sueco|suedois|schwedisch",
-}
-_ANY = "|".join(_NAMES.values())
-_ASKED = PatternSet(
-    {
-        code: rf"\b(?:answer|respond|reply|write|explain|speak|say it|give|summari[sz]e|please|describe|tell me|help me|"
-        rf"responde\w*|contesta\w*|escrib\w+|repond\w+|ecri\w+|antwort\w*|schreib\w*|erklar\w*|auf|en|in|rispond\w+)\b"
-        rf"[^.?!]{{0,60}}\b(?:in|en|auf|into|al|a)\b (?:\w+ )?(?:{names})\b"
-        for code, names in _NAMES.items()
-    }
-)
-_TRANSLATION = Pattern(
-    rf"\b(?:translat\w+|traduc\w+|tradui\w+|traduz\w+|tradur\w+|ubersetz\w+|vertaal\w*|interpret this|localis\w+|"
-    rf"localiz\w+|proofread|correct (?:this|my|the)|how (?:do|would|can) (?:you|i|we) say|what does .{{0,60}} mean|"
-    rf"como se dice|comment dit-on|comment dire|wie sagt man|was heisst|que significa|learn(?:ing)? (?:{_ANY})|"
-    rf"practi[cs]e (?:my )?(?:{_ANY})|(?:{_ANY}) (?:word|phrase|lesson|grammar|poem|song|sentence|vocabulary)s?)\b"
-)
 _LEAST_CONFIDENCE = 0.6
 _LEAST_SENTENCE_LETTERS = 20
 _MODEL_SENTENCES = 3
@@ -68,7 +39,7 @@ class LanguageMismatch:
 
     def score(self, features: Features) -> Score | None:
         """Return the share; None for translations and where either language is not clear."""
-        if _TRANSLATION.found_in(features.prompt.folded):
+        if _rules()[1].found_in(features.prompt.folded):
             return None
         wanted, sure = self._wanted(features)
         if not wanted:
@@ -96,7 +67,7 @@ class LanguageMismatch:
     def _wanted(self, features: Features) -> tuple[frozenset[str], float]:
         """Return the languages that are right, and how sure we are; empty if that is not clear."""
         prompt = features.prompt
-        asked = _ASKED.found_in(prompt.folded)
+        asked = _rules()[0].found_in(prompt.folded)
         if asked:
             return frozenset(asked), 0.95
         language = prompt.language
@@ -123,13 +94,25 @@ class LanguageMismatch:
             language = language_of_words(words_of(sentence.text))
             if not language.code and (whole.code not in wanted or not sentence.text.isascii()):
                 if asked < _MODEL_SENTENCES:
-                    language = _clear(language_of_text(response.raw[slice(*response.raw_span(sentence.start, sentence.end))]))
+                    language = _clear(
+                        language_of_text(
+                            response.raw[slice(*response.raw_span(sentence.start, sentence.end))]
+                        )
+                    )
                     asked += 1
                 else:
                     language = whole
             if language.code and language.code not in wanted:
                 foreign.append(sentence)
         return foreign, sum(len(sentence.text) for sentence in foreign)
+
+
+@cache
+def _rules() -> tuple[PatternSet, PatternSet]:
+    """Return the rules by asked language, and those of requests that are exempt."""
+    source = files("detectors.scorers").joinpath("language_requests.toml")
+    data = tomllib.loads(source.read_text(encoding="utf-8"))
+    return PatternSet(data["asked"]), PatternSet(data["exempt"])
 
 
 def _clear(language: Language) -> Language:

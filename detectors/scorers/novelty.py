@@ -10,18 +10,6 @@ from detectors.records import Direction, Score, Span
 from detectors.scorers import scorer
 
 _ENDINGS: Final = ("'s", "s", "ed", "ing", "er", "ly", "d", "r", "es")
-# Words of the trade that are younger than the word list.
-_RECENT: Final = frozenset(
-    "ai api apis app apps async auth backend blog blogs changelog chatbot checkout cli cloud config cpu css csv "
-    "dashboard dashboards dropdown ebook ecommerce email emails emoji emojis env frontend github gmail google gps "
-    "gpu html http https iban inbox ios iphone ipad android json kubernetes docker laptop linux llm login logins "
-    "logout macos malware markdown metadata microservice mfa middleware offline online oauth opensource pdf pdfs "
-    "phishing plugin plugins podcast popup pytorch python javascript qr ransomware readme refactor regex repo "
-    "roadmap saas screenshot screenshots sdk selfie signup smartphone smartphones sms sql sso startup startups "
-    "stderr stdout sudo timestamp todo toolbar tooltip touchscreen tracker ui unsubscribe uptime url urls usb "
-    "username usernames ux vpn webcam webhook webhooks webpage website websites whatsapp wi-fi wifi workflow "
-    "workflows yaml youtube zip bitcoin blockchain crypto covid livestream hashtag hackathon paywall".split()
-)
 
 
 @scorer("novelty")
@@ -79,5 +67,8 @@ def _spans(features: Features, words: list[str]) -> tuple[Span, ...]:
 
 @cache
 def _vocabulary() -> frozenset[str]:
-    packed = files("detectors.scorers").joinpath("vocabulary.txt.gz").read_bytes()
-    return frozenset(gzip.decompress(packed).decode().split()) | _RECENT
+    folder = files("detectors.scorers")
+    packed = folder.joinpath("vocabulary.txt.gz").read_bytes()
+    # Words of the trade that are younger than the word list.
+    recent = folder.joinpath("recent_words.txt").read_text(encoding="utf-8")
+    return frozenset(gzip.decompress(packed).decode().split()).union(recent.split())

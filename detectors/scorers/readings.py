@@ -9,7 +9,8 @@ from detectors.records import Span
 
 _SHORT_PROMPT_CHARACTERS = 300
 _CONTENT_OF_AN_ANSWER_WORDS = 45
-_EMPTY_FAMILIES = ("refuse", "apology", "moralise", "disclaim", "ai", "courtesy")
+_LONGEST_LECTURE_WORDS = 60
+_EMPTY_FAMILIES = ("refuse", "apology", "moralise", "moral", "divert", "disclaim", "ai", "courtesy")
 
 
 class Refusal(NamedTuple):
@@ -43,17 +44,36 @@ def read_refusal(features: Features) -> Refusal:
     content = sum(s.words for s in sentences if not s.has(*_EMPTY_FAMILIES))
     if refusing:
         return _graded(response, refusing, content)
-    preaching = [s for s in sentences if s.has("moralise")]
-    speaking = [s for s in sentences if not s.has("courtesy", "clarify")]
-    useful = response.list_items >= 2 or "instruct" in response.families or response.code_spans
-    if preaching and not useful and 2 * len(preaching) >= len(speaking) and content < _CONTENT_OF_AN_ANSWER_WORDS:
+    preaching = _preaching(response)
+    if preaching and content < _CONTENT_OF_AN_ANSWER_WORDS:
         spans = tuple(span_of(response, "response", s, "moralise") for s in preaching[:3])
         return Refusal("deflection", 0.75, 0.6, spans)
-    return Refusal("none", 0.0, 0.9 if not response.families & {"apology", "disclaim", "moralise"} else 0.7, ())
+    return Refusal(
+        "none", 0.0, 0.9 if not response.families & {"apology", "disclaim", "moralise"} else 0.7, ()
+    )
+
+
+def _preaching(response: TextFeatures) -> list[Sentence]:
+    """Return the sentences that lecture or change the subject, if they are what the answer consists of."""
+    useful = {"instruct", "unsure", "defer", "figure"} & response.families
+    if useful or response.list_items >= 2 or response.code_spans:
+        return []
+    vague_families = ("moralise", "moral", "divert")
+    speaking = [
+        s
+        for s in response.sentences
+        if not s.has("courtesy") and (not s.has("clarify") or s.has(*vague_families))
+    ]
+    lectures = [s for s in speaking if s.has("moralise")]
+    if lectures and 2 * len(lectures) >= len(speaking):
+        return lectures
+    vague = [s for s in speaking if s.has(*vague_families)]
+    short = response.word_count <= _LONGEST_LECTURE_WORDS
+    return vague if short and vague and 3 * len(vague) >= 2 * len(speaking) else []
 
 
 def _refuses(sentence: Sentence) -> bool:
-    return sentence.has("refuse") and not sentence.has("disclaim")
+    return sentence.has("refuse") and not sentence.has("disclaim", "unsure")
 
 
 def _graded(response: TextFeatures, refusing: list[int], content: int) -> Refusal:

@@ -1,4 +1,4 @@
-"""Does the answer refuse, and a benign request at that?"""
+"""Whether the answer refuses, and whether the request was benign."""
 
 from detectors.features import Features
 from detectors.records import Direction, Score

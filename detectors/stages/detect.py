@@ -78,8 +78,8 @@ class DetectStage:
                 if record.watermark_ms > state.watermarks.get(record.source_partition, -1):
                     state.watermarks[record.source_partition] = record.watermark_ms
                     outputs += self._close_due(state)
-            elif isinstance(record, Release) and state.declare(record):
-                outputs.append(Output(topic="signals", key=record.deployment, record=record))
+            elif isinstance(record, Release):
+                state.declare(record)
         if batch:
             state.blobs.put("last_offset", batch[-1].offset)
             state.blobs.put("watermarks", {str(k): v for k, v in sorted(state.watermarks.items())})
@@ -113,13 +113,16 @@ class _Closing:
     def __init__(self, plan: DetectPlan, state: DetectState, deployment: str, bucket_ms: int) -> None:
         self._plan, self._state, self._deployment, self._bucket_ms = plan, state, deployment, bucket_ms
         self._at_ms = bucket_ms + plan.unit_ms
-        self._releases = state.releases.get(deployment, {})
+        self._releases: dict[str, Release] = {}
         self._status_due = self._take_status_turn()
         self._outputs: list[Output] = []
 
     def run(self, entries: list[Entry]) -> list[Output]:
         """Feed the bucket's units to every stream and return what the streams say."""
         state, deployment = self._state, self._deployment
+        for release in state.take_started(deployment, self._at_ms):
+            self._outputs.append(Output(topic="signals", key=deployment, record=release))
+        self._releases = state.releases[deployment]
         kept_key = key_of("segments", deployment)
         table = SegmentTable(self._plan.segment_top, dict(state.blobs.get(kept_key, {})))
         if table.admit(entries):

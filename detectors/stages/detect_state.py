@@ -67,14 +67,34 @@ class DetectState:
                 deployment, bucket = msgspec.json.decode(key[len(kind) :])
                 self.seen_units.setdefault(deployment, {})[bucket] = set(value)
 
-    def declare(self, release: Release) -> bool:
-        """Take in a declared release; return whether it was news (the latest start wins, ties by content)."""
-        known = self.releases.setdefault(release.deployment, {}).get(release.release)
-        if known is not None and _precedence(release) <= _precedence(known):
-            return False
-        self.releases[release.deployment][release.release] = release
-        self.blobs.put(key_of("release", release.deployment, release.release), msgspec.to_builtins(release))
-        return True
+    def declare(self, release: Release) -> None:
+        """Keep a declaration until event time has reached its start; repetitions change nothing."""
+        key = key_of("declared", release.deployment)
+        known = self.blobs.get(key, [])
+        declared = msgspec.to_builtins(release)
+        if declared not in known:
+            rows = msgspec.convert([*known, declared], list[Release])
+            self.blobs.put(key, [msgspec.to_builtins(row) for row in sorted(rows, key=_precedence)])
+
+    def take_started(self, deployment: str, at_ms: int) -> list[Release]:
+        """Put in force the declarations that started before `at_ms`, and return them in their order.
+
+        Event time decides, not arrival: an earlier bucket that closes later must not see them.
+        """
+        key = key_of("declared", deployment)
+        declared = msgspec.convert(self.blobs.get(key, []), list[Release])
+        in_force = self.releases.setdefault(deployment, {})
+        started = []
+        for release in (release for release in declared if release.started_at_ms < at_ms):
+            known = in_force.get(release.release)
+            if known is None or _precedence(known) < _precedence(release):
+                in_force[release.release] = release
+                self.blobs.put(key_of("release", deployment, release.release), msgspec.to_builtins(release))
+                started.append(release)
+        waiting = [msgspec.to_builtins(release) for release in declared if release.started_at_ms >= at_ms]
+        if len(waiting) < len(declared):
+            self.blobs.put(key, waiting)
+        return started
 
     def add_entry(self, deployment: str, bucket_ms: int, entry: Entry) -> None:
         """Keep `entry` until its bucket closes."""
@@ -111,4 +131,5 @@ class DetectState:
 
 
 def _precedence(release: Release) -> tuple[int, bytes]:
+    """Return what orders declarations of one release: the later start wins, equal starts by content."""
     return release.started_at_ms, msgspec.json.encode(release)

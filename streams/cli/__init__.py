@@ -24,7 +24,15 @@ def plumbline() -> None:
     """
 
 
-for command in (run.run, demo.demo, replay.replay, compare.compare, check.check, check.schema, check.components):
+for command in (
+    run.run,
+    demo.demo,
+    replay.replay,
+    compare.compare,
+    check.check,
+    check.schema,
+    check.components,
+):
     plumbline.add_command(command)
 
 

@@ -61,7 +61,9 @@ def schema(*, openapi: bool) -> None:
 def components(*, as_json: bool) -> None:
     """List every scorer, rule, notifier and rollback target, with its settings."""
     registries: tuple[Registry[Any], ...] = (SCORERS, RULES, NOTIFIERS, ROLLBACKS)
-    found = {registry.kind: [_describe(registry, name) for name in registry.names()] for registry in registries}
+    found = {
+        registry.kind: [_describe(registry, name) for name in registry.names()] for registry in registries
+    }
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
         return

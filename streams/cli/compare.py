@@ -50,17 +50,24 @@ def print_comparison(samples: Mapping[str, ReleaseSample], old: str, new: str, *
         return
     Console(width=None if Console().is_terminal else 120).print(_table(rows, old, new))
     moved = [row for row in rows if row.moved]
-    words = [f"{row.metric} {'up' if row.difference > 0 else 'down'}{' (worse)' if row.worse else ''}" for row in moved]
+    words = [
+        f"{row.metric} {'up' if row.difference > 0 else 'down'}{' (worse)' if row.worse else ''}"
+        for row in moved
+    ]
     click.echo(f"moved: {', '.join(words) or 'nothing that these numbers can show'}")
 
 
 def _table(rows: Sequence[Comparison], old: str, new: str) -> Table:
     table = Table(title=Text(f"{new} against {old}"), caption="all intervals hold together at 95 %")
     for heading in ("score", "better", f"{old}", f"{new}", "n", "difference", "interval", "moved"):
-        table.add_column(Text(heading), justify="left" if heading in {"score", "better", "moved"} else "right")
+        table.add_column(
+            Text(heading), justify="left" if heading in {"score", "better", "moved"} else "right"
+        )
     for row in rows:
         n = f"{row.n_new} paired" if row.paired else f"{row.n_old}, {row.n_new}"
-        moved = ("up" if row.difference > 0 else "down") + (", worse" if row.worse else "") if row.moved else ""
+        moved = (
+            ("up" if row.difference > 0 else "down") + (", worse" if row.worse else "") if row.moved else ""
+        )
         table.add_row(
             row.metric,
             row.direction,

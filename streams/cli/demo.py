@@ -41,8 +41,12 @@ _MARK = "made-by-plumbline-demo"
     show_default=True,
     help="Where the demonstration keeps its data; emptied first.",
 )
-@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Of the page (default: any free one).")
-@click.option("--speed", type=click.FloatRange(min=1), help="Event time runs so many times faster than the wall clock.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=0, help="Of the page (default: any free one)."
+)
+@click.option(
+    "--speed", type=click.FloatRange(min=1), help="Event time runs so many times faster than the wall clock."
+)
 @click.option("--keep", is_flag=True, help="Keep the page open afterwards, until Ctrl-C.")
 @told_in_one_line
 def demo(  # noqa: PLR0917 - click hands options over by position
@@ -104,7 +108,12 @@ def demo_settings(data_dir: Path, gateway_url: str, secret_file: Path, port: int
         land=LandSettings(batch=5_000),
         notifier=({"name": "webhook", "url": f"{gateway_url}/page", **hook}, {"name": "log"}),
         rollback=(
-            {"name": "webhook", "url": f"{gateway_url}/rollback", "state_url": f"{gateway_url}/state", **hook},
+            {
+                "name": "webhook",
+                "url": f"{gateway_url}/rollback",
+                "state_url": f"{gateway_url}/state",
+                **hook,
+            },
         ),
     )
 
@@ -113,7 +122,9 @@ def _empty(data_dir: Path) -> Path:
     """Return `data_dir`, emptied; a folder with content that the demonstration did not make is left alone."""
     mark = data_dir / _MARK
     if data_dir.exists() and any(data_dir.iterdir()) and not mark.exists():
-        raise StorageError(f"{data_dir}: not empty, and not made by the demonstration: name another --data-dir")
+        raise StorageError(
+            f"{data_dir}: not empty, and not made by the demonstration: name another --data-dir"
+        )
     shutil.rmtree(data_dir / "monitor", ignore_errors=True)
     (data_dir / "gateway.secret").unlink(missing_ok=True)
     data_dir.mkdir(parents=True, exist_ok=True)

@@ -22,17 +22,25 @@ from streams.replay import Replayer, ReplayResult, read_lines
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @CONFIG
 @DATA_DIR
-@click.option("--map", "pairs", multiple=True, metavar="FIELD=PATH", help="Where FIELD stands in a line; repeatable.")
+@click.option(
+    "--map", "pairs", multiple=True, metavar="FIELD=PATH", help="Where FIELD stands in a line; repeatable."
+)
 @click.option("--deployment", help="For lines that name none.")
 @click.option("--release", help="For lines that name none.")
 @click.option(
     "--role", type=click.Choice(["stable", "candidate", "retired"]), help="Declare --release with this role."
 )
 @click.option(
-    "--start", type=click.DateTime(), default="2025-01-01", show_default=True, help="Event time of the first line."
+    "--start",
+    type=click.DateTime(),
+    default="2025-01-01",
+    show_default=True,
+    help="Event time of the first line.",
 )
 @click.option(
-    "--step-s", type=click.FloatRange(min=0.001), help="Give lines event times this far apart, from --start on."
+    "--step-s",
+    type=click.FloatRange(min=0.001),
+    help="Give lines event times this far apart, from --start on.",
 )
 @click.option("--compare-with", metavar="RELEASE", help="Afterwards, compare --release with this one.")
 @told_in_one_line
@@ -64,7 +72,11 @@ def replay(  # noqa: PLR0917 - click hands options over by position
     start_ms = int(start.replace(tzinfo=UTC).timestamp() * 1000)
 
     def fill(number: int) -> Mapping[str, Any]:
-        return fixed if step_s is None else {**fixed, "event_time": start_ms + round((number - 1) * step_s * 1000)}
+        return (
+            fixed
+            if step_s is None
+            else {**fixed, "event_time": start_ms + round((number - 1) * step_s * 1000)}
+        )
 
     settings = settings_from(config, data_dir)
     console = Console(stderr=True)

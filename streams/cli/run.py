@@ -18,7 +18,9 @@ CONFIG = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML configuration; without it the defaults hold (see `plumbline check --defaults`).",
 )
-DATA_DIR = click.option("--data-dir", help="Where everything is kept (default: the configuration's data_dir).")
+DATA_DIR = click.option(
+    "--data-dir", help="Where everything is kept (default: the configuration's data_dir)."
+)
 
 
 def settings_from(config: Path | None, data_dir: str | None) -> Settings:

@@ -15,6 +15,7 @@ from streams.demo.outcome import CANDIDATE, STABLE, Mode, Outcome, judge_outcome
 from streams.demo.story import Story
 
 BATCH = 100
+MEAN_TURNS = 1.45
 TERMINAL = ("ROLLED_BACK", "FAILED")
 
 
@@ -89,6 +90,11 @@ class Plan(Struct, frozen=True, kw_only=True):
     def span_ms(self) -> int:
         """The longest stretch of event time that the traffic can cover, in milliseconds."""
         return int((self.before + self.candidate + self.after) / self.rate_per_s * 1000)
+
+    @property
+    def interactions(self) -> int:
+        """About how many interactions there will be until a move; for a progress bar."""
+        return int((self.before + self.candidate) * MEAN_TURNS)
 
 
 class Traffic:

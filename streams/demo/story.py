@@ -45,6 +45,7 @@ class Story:
         self._console = console
         self._seen: set[str] = set()
         self._now_ms = 0
+        self._page_url = ""
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -66,8 +67,9 @@ class Story:
 
     def begin(self, mode: Mode, *, seed: int, page_url: str) -> None:
         """Say what is going to happen."""
-        self._console.print(Text(f"Release {STABLE} serves everybody. {_OPENING[mode]}", style="bold"))
-        self._console.print(Text(f"Seed {seed}. Watch it live: {page_url}"))
+        self._page_url = page_url.rstrip("/")
+        self._print(f"Release {STABLE} serves everybody. {_OPENING[mode]}", "bold")
+        self._print(f"Seed {seed}. Watch it live: {page_url} (times below are event time, UTC)")
 
     def progress(self, *, sent: int, by_candidate: int, now_ms: int) -> None:
         """Move the bar; on a plain output, print a line every 1,000 interactions."""
@@ -134,15 +136,14 @@ class Story:
         """Say how it ended and where the evidence is."""
         self._bar.stop()
         if refused:
-            self._console.print(Text(f"The door refused {refused} interactions.", style="red"))
+            self._print(f"The door refused {refused} interactions.", "red")
         for decision in decisions[:3]:
-            if decision.exemplars:
-                told = f"Evidence for {decision.metric}: interactions {', '.join(decision.exemplars[:5])}"
-                self._console.print(Text(told))
+            for exemplar in decision.exemplars[:3]:
+                self._print(f"Evidence for {decision.metric}: {self._page_url}/interaction/{exemplar}")
         if ok:
-            self._console.print(Text("It ended as it must.", style="bold green"))
+            self._print("It ended as it must.", "bold green")
         for reason in reasons:
-            self._console.print(Text(f"Not as it must: {reason}.", style="bold red"))
+            self._print(f"Not as it must: {reason}.", "bold red")
 
     def _once(self, key: str, text: str, style: str = "") -> None:
         if key not in self._seen:
@@ -156,7 +157,10 @@ class Story:
 
     def _say(self, text: str, style: str = "") -> None:
         stamp = datetime.fromtimestamp(self._now_ms / 1000, UTC).strftime("%H:%M:%S")
-        self._console.print(Text(f"{stamp}  {clean(text, 512)}", style=style), soft_wrap=True)
+        self._print(f"{stamp}  {text}", style)
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(Text(clean(text, 512), style=style), soft_wrap=True)
 
 
 def _effect(signal: Signal) -> str:

@@ -139,12 +139,15 @@ class Journal:
         for topic, partition, record in records:
             place = (topic, partition)
             if place not in heads:
-                found = db.execute("SELECT next_off FROM heads WHERE topic = ? AND part = ?", place).fetchone()
+                found = db.execute(
+                    "SELECT next_off FROM heads WHERE topic = ? AND part = ?", place
+                ).fetchone()
                 heads[place] = found[0] if found else 0
             rows.append((topic, partition, heads[place], type(record).__name__, encode(record), now_ms))
             heads[place] += 1
         db.executemany(
-            "INSERT INTO records (topic, part, off, kind, payload, written_at_ms) VALUES (?, ?, ?, ?, ?, ?)", rows
+            "INSERT INTO records (topic, part, off, kind, payload, written_at_ms) VALUES (?, ?, ?, ?, ?, ?)",
+            rows,
         )
         db.executemany(
             "INSERT INTO heads VALUES (?, ?, ?) ON CONFLICT (topic, part) DO UPDATE SET next_off = excluded.next_off",
@@ -161,7 +164,9 @@ class Journal:
                 outcome = self._claim(db, entry, now_ms)
                 outcomes.append(outcome)
                 if outcome == "accepted":
-                    fresh += [(entry.topic, partition, entry.record) for partition in self._targets(entry.key)]
+                    fresh += [
+                        (entry.topic, partition, entry.record) for partition in self._targets(entry.key)
+                    ]
             self.append(db, fresh)
         return outcomes
 
@@ -181,7 +186,8 @@ class Journal:
     def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Row]:
         """Return up to `limit` records of one partition, from `offset` on, in order."""
         return self._rows(
-            "WHERE topic = ? AND part = ? AND off >= ? ORDER BY off LIMIT ?", (topic, partition, offset, limit)
+            "WHERE topic = ? AND part = ? AND off >= ? ORDER BY off LIMIT ?",
+            (topic, partition, offset, limit),
         )
 
     def read_topic(self, topic: str, after_id: int, limit: int, *, last_id: int = 2**62) -> list[Row]:
@@ -231,7 +237,9 @@ class Journal:
             landed = dict(db.execute("SELECT topic, last_id FROM landings WHERE phase = 'after'").fetchall())
             passed = {
                 (topic, part): offset
-                for topic, part, offset in db.execute("SELECT topic, part, min(next_off) FROM positions GROUP BY 1, 2")
+                for topic, part, offset in db.execute(
+                    "SELECT topic, part, min(next_off) FROM positions GROUP BY 1, 2"
+                )
             }
             passed |= {("decisions", part): offset for part, offset in act_positions.items()}
             deleted = 0
@@ -242,5 +250,8 @@ class Journal:
                     "DELETE FROM records WHERE topic = ? AND part = ? AND off < ? AND id <= ? AND written_at_ms < ?",
                     (topic, part, before, landed.get(topic, 0), older_than_ms),
                 ).rowcount
-            db.execute("DELETE FROM identities WHERE seen_at_ms < ? AND identity NOT LIKE 'action/%'", (older_than_ms,))
+            db.execute(
+                "DELETE FROM identities WHERE seen_at_ms < ? AND identity NOT LIKE 'action/%'",
+                (older_than_ms,),
+            )
         return deleted

@@ -93,7 +93,9 @@ class Lander:
 
     def _mark(self, topic: str, first_id: int, last_id: int, phase: str) -> None:
         with self._journal.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO landings VALUES (?, ?, ?, ?)", (topic, first_id, last_id, phase))
+            db.execute(
+                "INSERT OR REPLACE INTO landings VALUES (?, ?, ?, ?)", (topic, first_id, last_id, phase)
+            )
 
     def _ledger(self) -> dict[str, tuple[int, int, str]]:
         found = self._journal.connection().execute("SELECT topic, first_id, last_id, phase FROM landings")

@@ -19,7 +19,8 @@ class StageLoop:
     def __init__(self, stage: Stage, port: StagePort, *, partitions: int, batch: int) -> None:
         self._stage, self._port, self._batch = stage, port, batch
         self.states: dict[int, Any] = {
-            partition: stage.restore(partition, port.stored_state(partition)) for partition in range(partitions)
+            partition: stage.restore(partition, port.stored_state(partition))
+            for partition in range(partitions)
         }
 
     def run_once(self) -> int:
@@ -42,7 +43,10 @@ class Pipeline:
     def __init__(self, journal: Journal, stages: Sequence[Stage], *, batch: int) -> None:
         self._loops = {
             stage.name: StageLoop(
-                stage, JournalPort(journal, stage.name, stage.source), partitions=journal.partitions, batch=batch
+                stage,
+                JournalPort(journal, stage.name, stage.source),
+                partitions=journal.partitions,
+                batch=batch,
             )
             for stage in stages
         }

@@ -79,7 +79,11 @@ class JournalPort:
             )
             db.executemany(
                 "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)",
-                [(self._stage, partition, name, value) for name, value in changes.items() if value is not None],
+                [
+                    (self._stage, partition, name, value)
+                    for name, value in changes.items()
+                    if value is not None
+                ],
             )
             db.execute(
                 "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",

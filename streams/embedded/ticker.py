@@ -26,7 +26,12 @@ class Ticker:
     """
 
     def __init__(
-        self, journal: Journal, watermarks: Callable[[], dict[int, int]], *, live: bool, silence_s: float = 60.0
+        self,
+        journal: Journal,
+        watermarks: Callable[[], dict[int, int]],
+        *,
+        live: bool,
+        silence_s: float = 60.0,
     ) -> None:
         self._journal, self._watermarks = journal, watermarks
         self._live, self._silence_ms = live, int(silence_s * 1000)

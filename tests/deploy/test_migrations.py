@@ -1,4 +1,4 @@
-"""The schema is a list of steps with fixed rules: who is in every key, what decides partitions and retention."""
+"""The schema follows fixed rules: deployment in every key, received_at for retention, text kept apart."""
 
 import re
 

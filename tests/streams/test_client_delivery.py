@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plumbline.client import Client, Refused, Unauthorised, Unavailable, Verdict
+from plumbline.client import Client, ClientError, Refused, Unauthorised, Unavailable, Verdict
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
@@ -192,8 +192,20 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits() -> None:
     batch = [item(at, id=str(at)) for at in range(9)] + [item(9, id="9", system="x" * 900)]
     verdicts = client(door).send(batch)
     assert [one.verdict for one in verdicts] == ["accepted"] * 9 + ["refused"]
-    assert verdicts[9].status == 413
+    assert (verdicts[9].status, verdicts[9].code) == (413, "batch_too_large")
     assert len(door.kept) == 9
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"code":7}', b"\xff"])
+def test_an_answer_without_verdicts_is_never_taken_for_success(body: bytes) -> None:
+    door = FakeDoor()
+    door.trouble = [
+        lambda _: httpx2.Response(400, content=body),
+        lambda _: httpx2.Response(202, content=body),
+    ]
+    assert [one.code for one in client(door).send([item(1), item(2)])] == ["request_refused"] * 2
+    with pytest.raises(ClientError, match="answered 202 without a verdict for each record"):
+        client(door).send([item(1), item(2)])
 
 
 def test_nothing_that_was_sent_stands_in_an_error() -> None:

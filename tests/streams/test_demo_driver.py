@@ -27,7 +27,7 @@ class FakeMonitor:
     """Accepts everything; once `enough` answers of 2.4 have come it pages and, if allowed, moves traffic."""
 
     door_url = "http://door"
-    page_url = "http://page"
+    page_url = "http://page/"
 
     def __init__(self, gateway: Gateway, *, enough: int | None, rollback: bool = True) -> None:
         self.gateway = gateway
@@ -141,7 +141,7 @@ def test_the_canary_is_caught_and_the_story_tells_it_in_order() -> None:
         "the gateway is asked to move the traffic",
         "the gateway moved the traffic: 2.3 100%, 2.4 0%",
         "verified: nothing of 2.4 is served any more",
-        "Evidence for over_refusal: interactions i1, i2",
+        "Evidence for over_refusal: http://page/interaction/i2",
         "It ended as it must.",
     ]
     places = [told.find(text) for text in expected]
@@ -179,6 +179,7 @@ def test_a_monitor_that_sees_nothing_fails_the_demonstration() -> None:
     assert "Not as it must: no page named 2.4." in told
     conversations = {record["conversation"] for record in monitor.interactions}
     assert 900 < len(conversations) <= 1_000 + 100
+    assert abs(len(monitor.interactions) / Plan(start_ms=START, **SMALL).interactions - 1) < 0.1
 
 
 def test_a_healthy_release_is_left_alone_and_its_answers_are_as_good() -> None:
@@ -222,3 +223,15 @@ def test_the_same_seed_sends_the_same_traffic() -> None:
 def test_event_time_can_be_held_to_a_multiple_of_the_wall_clock(speed: float) -> None:
     _, monitor, _ = run("healthy", enough=None, before=100, candidate=100, speed=speed)
     assert len(monitor.interactions) >= 200
+
+
+def test_on_a_terminal_there_is_a_bar_and_texts_are_not_read_as_markup() -> None:
+    out = io.StringIO()
+    with Story(Console(file=out, force_terminal=True, width=120), total=100) as story:
+        story.begin("canary", seed=1, page_url="http://page/")
+        story.progress(sent=50, by_candidate=5, now_ms=START)
+        story.end(False, ["[red]not a style[/red]\x1b[2J"], refused=3, decisions=[])
+    told = out.getvalue()
+    assert "50 interactions, 5 by 2.4" in told
+    assert "[red]not a style[/red]?[2J" in told
+    assert "The door refused 3 interactions." in told

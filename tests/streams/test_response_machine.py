@@ -33,11 +33,13 @@ class Target:
 
     async def current(self, deployment):
         self.looks += 1
+        await asyncio.sleep(0)  # others run meanwhile, as they do during a real call
         self._fault()
         return Served(shares=dict(self.shares), generation="7")
 
     async def rollback(self, move):
         self.moves.append(move)
+        await asyncio.sleep(0)
         if self._fault() == "refuse":
             return Receipt(accepted=False)
         self.shares = {move.to_release: 1.0}
@@ -52,6 +54,7 @@ class Pager:
 
     async def notify(self, notice):
         fault = self.script.pop(0) if self.script else None
+        await asyncio.sleep(0)
         if fault is not None:
             raise fault
         self.got.append((notice.transition, notice.summary, notice.notice_id))
@@ -374,6 +377,28 @@ def test_traffic_left_and_the_metric_did_not_come_back(world):
     assert world.told()[-1] == "FAILED"
 
 
+def test_no_more_moves_are_made_than_allowed(world):
+    world.tell(*DECLARED, decision())
+    world.target.script = [None, Retryable("status 503")] * 100
+    for _ in range(LIVE.max_attempts + 5):
+        world.step()
+        world.now_ms += 1_000_000
+    assert world.states() == [("FAILED", "retries_exhausted")]
+    assert len(world.target.moves) == LIVE.max_attempts
+    assert len({one.action_id for one in world.target.moves}) == 1
+
+
+def test_ids_come_from_content_and_not_from_the_clock(world, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = World(tmp_path / "other")
+    other.now_ms += 12_345
+    for one in (world, other):
+        one.tell(*DECLARED, decision())
+        one.step()
+    assert world.pager.got == other.pager.got
+    assert world.machine.acts()[0].action_id == other.machine.acts()[0].action_id
+
+
 def test_two_machines_over_one_ledger_move_once(world):
     world.tell(*DECLARED, decision())
     first = world.machine
@@ -397,9 +422,11 @@ def test_a_transition_that_does_not_exist_is_refused(world):
         for state in set(STEPS) - STEPS["DECIDED"]:
             with pytest.raises(ValueError, match="no transition"):
                 ledger.move(transaction, act, state, at_ms=0, reason="", detail={})
-        assert ledger.move(transaction, act, "EXECUTING", at_ms=0, reason="", detail={}) is not None
+        changed = ledger.change(transaction, act, attempts=1)
+        assert ledger.change(transaction, act, attempts=2) is None
         assert ledger.move(transaction, act, "EXECUTING", at_ms=0, reason="", detail={}) is None
-        assert ledger.change(transaction, act, attempts=9) is None
+        assert ledger.move(transaction, changed, "EXECUTING", at_ms=0, reason="", detail={}) is not None
+        assert ledger.change(transaction, changed, attempts=9) is None
     ledger.close()
 
 

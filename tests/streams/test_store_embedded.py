@@ -14,10 +14,17 @@ from streams import store as store_module
 from streams.store import Store, StoreError, open_store
 
 LABEL: dict[str, list[Any]] = {
-    "deployment": ["d", "d"], "label_id": ["a", "b"], "interaction_id": ["i", "j"], "metric": ["m", "m"],
-    "value": [0.0, 1.0], "rater": ["r", "r"], "event_time": [1_000, 2_000], "received_at": [1_000, 2_000],
-    "src_partition": [0, 0], "src_offset": [1, 2],
-}  # fmt: skip
+    "deployment": ["d", "d"],
+    "label_id": ["a", "b"],
+    "interaction_id": ["i", "j"],
+    "metric": ["m", "m"],
+    "value": [0.0, 1.0],
+    "rater": ["r", "r"],
+    "event_time": [1_000, 2_000],
+    "received_at": [1_000, 2_000],
+    "src_partition": [0, 0],
+    "src_offset": [1, 2],
+}
 
 
 @pytest.fixture
@@ -28,7 +35,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def count(store: Store, table: str, *, final: bool = False) -> int:
-    rows = store.reader().query(f"SELECT count() AS n FROM {table} {'FINAL' if final else ''}", {})
+    sql = f"SELECT count() AS n FROM {table} {'FINAL' if final else ''}"  # noqa: S608
+    rows = store.reader().query(sql, {})
     return int(rows[0]["n"])
 
 
@@ -75,10 +83,16 @@ def test_a_batch_over_many_days_lands(store: Store) -> None:
     store.migrate()
     days = [86_400_000 * (43_000 + day) for day in range(300)]
     columns: dict[str, list[Any]] = {
-        "deployment": ["d"] * 300, "feedback_id": [str(day) for day in days], "interaction_id": ["i"] * 300,
-        "kind": ["thumb"] * 300, "event_time": days, "received_at": days, "value": [1.0] * 300,
-        "src_partition": [0] * 300, "src_offset": list(range(300)),
-    }  # fmt: skip
+        "deployment": ["d"] * 300,
+        "feedback_id": [str(day) for day in days],
+        "interaction_id": ["i"] * 300,
+        "kind": ["thumb"] * 300,
+        "event_time": days,
+        "received_at": days,
+        "value": [1.0] * 300,
+        "src_partition": [0] * 300,
+        "src_offset": list(range(300)),
+    }
     store.insert("feedback", columns, token="many")
     assert count(store, "feedback") == 300
 
@@ -103,8 +117,7 @@ def test_readers_work_from_many_threads_while_writing(store: Store) -> None:
     seen: list[int] = []
 
     def read() -> None:
-        for _ in range(5):
-            seen.append(int(reader.query("SELECT count() AS n FROM labels", {})[0]["n"]))
+        seen.extend(int(reader.query("SELECT count() AS n FROM labels", {})[0]["n"]) for _ in range(5))
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
@@ -124,8 +137,12 @@ def test_a_second_process_is_told_so(store: Store, tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "store")],
-        capture_output=True, text=True, timeout=60, check=True, cwd=Path(store_module.__file__).parents[1],
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=Path(store_module.__file__).parents[1],
+    )
     assert done.stdout.startswith("76 cannot open the store")
     assert "another process has this store open" in done.stdout
 
