@@ -155,6 +155,14 @@ WHERE deployment = {{deployment:String}} AND interaction_id IN {{ids:Array(Strin
 """
 """The texts of ``ids``, each cut to ``characters``; the full lengths beside them."""
 
+OWNER: Final = f"""
+SELECT deployment, toUnixTimestamp64Milli(event_time) AS event_ms
+FROM scorecards FINAL
+WHERE interaction_id = {{interaction_id:String}} AND {_EVENT}
+LIMIT 1
+"""
+"""Whose interaction an id is; there is no ``deployment``, since ids are unique without it."""
+
 INTERACTION: Final = f"""
 SELECT interaction_id, raw_id, release, toUnixTimestamp64Milli(event_time) AS event_ms,
   toUnixTimestamp64Milli(received_at) AS received_ms, user, conversation, arm, arm_share, model,
@@ -205,6 +213,7 @@ QUERIES: Final[Mapping[str, str]] = {
     "interaction_scores": INTERACTION_SCORES,
     "interaction_text": INTERACTION_TEXT,
     "offenders": OFFENDERS,
+    "owner": OWNER,
     "release_scores": RELEASE_SCORES,
     "releases": RELEASES,
     "signals": SIGNALS,

@@ -46,7 +46,8 @@ class ReleaseSample:
     >>> sample = ReleaseSample()
     >>> for unit, value in (("c:1", 1.0), ("c:1", 0.0), ("c:2", 1.0)):
     ...     sample.add(Scorecard(deployment="d", interaction_id="i", release="1", event_time_ms=0,
-    ...         received_at_ms=0, unit=unit, scores=(Score(name="helpful", value=value, direction="higher"),)))
+    ...         received_at_ms=0, unit=unit, scores=(Score(name="helpful", value=value, direction="higher"),),
+    ...     ))
     >>> sample.means("helpful")
     {'c:1': 0.5, 'c:2': 1.0}
     """
@@ -85,13 +86,21 @@ def compare_releases(old: ReleaseSample, new: ReleaseSample, *, level: float = 0
     rows = {metric: (old.means(metric), new.means(metric)) for metric in metrics}
     rows = {metric: pair for metric, pair in rows.items() if min(map(len, pair)) >= MIN_UNITS}
     z = NormalDist().inv_cdf(1.0 - (1.0 - level) / (2.0 * max(1, len(rows))))
-    found = [_compare(metric, new.directions[metric], *pair, z, level) for metric, pair in rows.items()]
+    found = [
+        _compare(metric, new.directions[metric], pair, z=z, level=level) for metric, pair in rows.items()
+    ]
     return sorted(found, key=lambda row: (not row.moved, -abs(row.difference), row.metric))
 
 
 def _compare(
-    metric: str, direction: Direction, old: dict[str, float], new: dict[str, float], z: float, level: float
+    metric: str,
+    direction: Direction,
+    means: tuple[dict[str, float], dict[str, float]],
+    *,
+    z: float,
+    level: float,
 ) -> Comparison:
+    old, new = means
     shared = sorted(old.keys() & new.keys())
     paired = len(shared) >= max(MIN_UNITS, _PAIRED_SHARE * len(new))
     if paired:

@@ -1,4 +1,4 @@
-"""Settings become parts: the only place that knows which stage, notifier and target a configuration asks for."""
+"""Settings become parts: the one place that knows which stage, notifier and target a file asks for."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from detectors.policy import policy_version
 from detectors.registry import PartError, Registry
-from detectors.rules import RULES, Rule
+from detectors.rules import RULES
 from detectors.scorers import SCORERS, Scorer
 from detectors.stages import Stage
 from detectors.stages.decide import DecideStage

@@ -1,4 +1,4 @@
-"""The one place that imports uvicorn: an ASGI application on a socket that is bound before anything starts."""
+"""The one module that imports uvicorn: an ASGI application on a socket bound before anything starts."""
 
 import asyncio
 import socket

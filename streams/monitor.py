@@ -19,8 +19,8 @@ from streams.assembly import assemble
 from streams.door.counters import DoorCounters
 from streams.door.http import door_routes, is_loopback, require_token
 from streams.embedded.act import ActLoop
-from streams.embedded.inbox import JournalInbox
 from streams.embedded.follower import TopicFollower
+from streams.embedded.inbox import JournalInbox
 from streams.embedded.journal import Journal
 from streams.embedded.landing import Lander
 from streams.embedded.lock import lock_directory

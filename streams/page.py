@@ -73,7 +73,7 @@ def page_routes(
         return await _html(
             lambda: render_interaction(
                 reader(),
-                deployment=_needed(request, "deployment"),
+                deployment=_text(request, "deployment"),
                 interaction_id=request.path_params["interaction_id"][:_LONGEST],
                 at_ms=_time(request, "at"),
             )

@@ -168,7 +168,7 @@ class Replayer:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the numbered lines of `path`; an overlong line is cut, and so refused by the door, never loaded whole."""
+    """Yield the numbered lines of `path`; an overlong line is cut, so that the door refuses it."""
     with path.open("rb") as file:
         number = 0
         while line := file.readline(_MAX_LINE_BYTES):

@@ -54,7 +54,7 @@ class JournalSettings(Section, frozen=True, kw_only=True):
 
 
 class SegmentSettings(Section, frozen=True, kw_only=True):
-    """A slice of the traffic: ``name``, the field or attribute it is read from, and how many values to keep."""
+    """A slice of the traffic: its name, what it is read from, and how many values are kept apart."""
 
     name: str
     source: str
@@ -86,9 +86,9 @@ class ActSettings(Section, frozen=True, kw_only=True):
     """How the response machine acts and when it believes that it worked.
 
     ``clock`` is *wall*, or *event*: then act's time is the event time that scoring has reached, which suits
-    replays and simulations faster than the wall clock. Times are seconds of that clock. ``converge_s``: the bad release's served share must be at most
-    ``share_epsilon`` by then. ``recover_s``: the metric must be back by then, over at least
-    ``recover_units`` units.
+    replays and simulations faster than the wall clock. Times are seconds of that clock. ``converge_s``:
+    the bad release's served share must be at most ``share_epsilon`` by then. ``recover_s``: the metric must
+    be back by then, over at least ``recover_units`` units.
     """
 
     dry_run: bool = True

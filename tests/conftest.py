@@ -17,7 +17,7 @@ from streams.settings import DoorSettings
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of labelled data sets; tests that need it are skipped, with the reason, where it is absent."""
+    """The folder of labelled data; tests that need it are skipped, with the reason, where it is absent."""
     named = os.environ.get("PLUMBLINE_DATA", "")
     if not named:
         pytest.skip("PLUMBLINE_DATA does not name the folder of labelled data")

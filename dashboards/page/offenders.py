@@ -60,7 +60,7 @@ def render_offenders(
 
 
 def render_interaction(
-    query: Query, *, deployment: str, interaction_id: str, at_ms: int | None = None
+    query: Query, *, interaction_id: str, deployment: str = "", at_ms: int | None = None
 ) -> str | None:
     """Return one interaction with its texts, scores and feedback as HTML, or None if it is not stored.
 
@@ -68,11 +68,19 @@ def render_interaction(
     ----------
     query
         Runs SQL read-only.
+    deployment
+        Empty: found by the id.
     at_ms
         Its event time where known, which makes the look-up cheap.
     """
     from_ms, to_ms = _EVERYTHING if at_ms is None else (at_ms, at_ms + 1)
-    bounds = {"deployment": deployment, "from_ms": from_ms, "to_ms": to_ms, "interaction_id": interaction_id}
+    bounds: dict[str, Any] = {"from_ms": from_ms, "to_ms": to_ms, "interaction_id": interaction_id}
+    if not deployment:
+        owners = query(QUERIES["owner"], bounds)
+        if not owners:
+            return None
+        deployment = owners[0]["deployment"]
+    bounds["deployment"] = deployment
     heads = query(QUERIES["interaction"], bounds)
     cards = query(QUERIES["interaction_card"], bounds)
     if not heads and not cards:

@@ -1,4 +1,4 @@
-"""What every scorer keeps, whatever it measures. A check takes a scorer and raises `AssertionError`."""
+"""What every scorer keeps, whatever it measures. A check takes a scorer and raises `ScorerError`."""
 
 import math
 import pickle
@@ -46,6 +46,10 @@ _ORDINARY: Final = (
 )
 
 
+class ScorerError(AssertionError):
+    """A scorer that does not keep what every scorer keeps; the text says what."""
+
+
 def _scored(scorer: Scorer) -> Iterator[tuple[Features, Score]]:
     """Yield features and score for every text, as prompt, as answer and as both."""
     pairs = [*_ORDINARY]
@@ -60,35 +64,41 @@ def _scored(scorer: Scorer) -> Iterator[tuple[Features, Score]]:
 
 def check_identity(scorer: Scorer) -> None:
     """Name, direction and version are there, and the scores carry the same."""
-    assert scorer.name.isidentifier()
-    assert scorer.direction in get_args(Direction)
-    assert scorer.version
+    _require(scorer.name.isidentifier(), "the name is no identifier")
+    _require(scorer.direction in get_args(Direction), "the direction is unknown")
+    _require(bool(scorer.version), "there is no version")
     for _, score in _scored(scorer):
-        assert (score.name, score.direction, score.version) == (scorer.name, scorer.direction, scorer.version)
+        _require(
+            (score.name, score.direction, score.version) == (scorer.name, scorer.direction, scorer.version),
+            "a score carries another name, direction or version",
+        )
 
 
 def check_values_are_finite_and_in_range(scorer: Scorer) -> None:
     """Every value and confidence is a finite number in [0, 1]; a score with a value is *scored*."""
     for _, score in _scored(scorer):
-        assert 0.0 <= score.confidence <= 1.0
-        assert (score.status == "scored") == (score.value is not None)
+        _require(0.0 <= score.confidence <= 1.0, "the confidence is outside [0, 1]")
+        _require((score.status == "scored") == (score.value is not None), "the status does not fit the value")
         if score.value is not None:
-            assert math.isfinite(score.value)
-            assert 0.0 <= score.value <= 1.0
+            _require(math.isfinite(score.value), "the value is not finite")
+            _require(0.0 <= score.value <= 1.0, "the value is outside [0, 1]")
 
 
 def check_same_text_same_score(scorer: Scorer) -> None:
     """The same interaction gives the same score, on the same features and on new ones."""
     for features, score in _scored(scorer):
-        assert scorer.score(features) == score
-        assert scorer.score(Features(features.interaction)) == score
+        _require(scorer.score(features) == score, "the same features gave another score")
+        _require(
+            scorer.score(Features(features.interaction)) == score,
+            "new features of the same interaction gave another score",
+        )
 
 
 def check_no_state_between_interactions(scorer: Scorer) -> None:
     """What was scored before does not matter."""
     forwards = [scorer.score(Features.of(prompt=p, response=r)) for p, r in _ORDINARY]
     backwards = [scorer.score(Features.of(prompt=p, response=r)) for p, r in reversed(_ORDINARY)]
-    assert forwards == backwards[::-1]
+    _require(forwards == backwards[::-1], "the scores depend on what was scored before")
 
 
 def check_interaction_is_not_changed(scorer: Scorer) -> None:
@@ -103,17 +113,17 @@ def check_interaction_is_not_changed(scorer: Scorer) -> None:
         )
         before = msgspec.json.encode(features.interaction)
         scorer.score(features)
-        assert msgspec.json.encode(features.interaction) == before
+        _require(msgspec.json.encode(features.interaction) == before, "the interaction was changed")
 
 
 def check_spans_lie_in_their_text(scorer: Scorer) -> None:
     """Every span is a non-empty part of the prompt or the response, and names its rule."""
     for features, score in _scored(scorer):
         for span in score.spans:
-            assert span.field in {"prompt", "response"}
+            _require(span.field in {"prompt", "response"}, "a span names an unknown field")
             text: str = getattr(features.interaction, span.field)
-            assert 0 <= span.start < span.end <= len(text)
-            assert span.rule
+            _require(0 <= span.start < span.end <= len(text), "a span is empty or outside its text")
+            _require(bool(span.rule), "a span names no rule")
 
 
 def check_pickles(scorer: Scorer) -> None:
@@ -121,7 +131,12 @@ def check_pickles(scorer: Scorer) -> None:
     copy: Scorer = pickle.loads(pickle.dumps(scorer))  # noqa: S301  (our own bytes, made on this line)
     for prompt, response in _ORDINARY:
         features = Features.of(prompt=prompt, response=response)
-        assert copy.score(features) == scorer.score(features)
+        _require(copy.score(features) == scorer.score(features), "the pickled copy scores differently")
+
+
+def _require(held: bool, otherwise: str) -> None:
+    if not held:
+        raise ScorerError(otherwise)
 
 
 SCORER_CHECKS: Final[tuple[Callable[[Scorer], None], ...]] = (

@@ -10,7 +10,7 @@ from detectors.records.feedback import Feedback, Label
 from detectors.records.interaction import Annotations, Arm, Interaction, Redaction, ToolCall, Turn
 from detectors.records.reference import Reference
 from detectors.records.release import Release, Role
-from detectors.records.scorecard import Direction, Score, ScoreStatus, Scorecard, Span, Verdict
+from detectors.records.scorecard import Direction, Score, Scorecard, ScoreStatus, Span, Verdict
 from detectors.records.signal import Interval, Signal, SignalKind, StreamKey
 from detectors.records.tick import Tick
 

@@ -7,7 +7,8 @@ class Reference(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The pinned behaviour of one metric in one segment, by which every later release is measured.
 
     ``reference_id`` is a hash of everything else, so the same reference has the same id wherever it is
-    computed. ``mean`` and ``variance`` are over ``n`` closed units between the two times; values are in [0, 1].
+    computed. ``mean`` and ``variance`` are over ``n`` closed units between the two times; values lie in
+    [0, 1].
     """
 
     reference_id: str

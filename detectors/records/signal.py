@@ -38,10 +38,12 @@ class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A change, its end, or the status of a stream at the close of a bucket of event time.
 
     ``n`` counts the units behind ``mean``: in a status those of the bucket, in a change all since the stream
-    began; ``mean_interval`` is valid at the bucket's close alone. ``baseline`` is the anchor's mean, or the stable arm's. ``effect`` is the difference from the
-    baseline over ``effect_n`` units, with its ``interval``: for an arm test all canary units so far (the
-    interval holds at any stopping time), for a reference test the units that came *after* the alarm. ``worse`` is true when the effect points against the metric's direction. ``evidence`` is
-    log10 of the detector's statistic, ``threshold`` log10 of where it alarms, ``n_total`` the units seen so far.
+    began; ``mean_interval`` is valid at the bucket's close alone. ``baseline`` is the anchor's mean, or the
+    stable arm's. ``effect`` is the difference from it over ``effect_n`` units, with its ``interval``, which
+    holds at any stopping time: for an arm test over all canary units so far, for a reference test over the
+    units that came *after* the alarm, because those before it are biased by having raised it. ``worse`` is
+    true when the effect points against the metric's direction. ``evidence`` is log10 of the detector's
+    statistic, ``threshold`` log10 of where it alarms, ``n_total`` the units seen so far.
     ``bad`` and ``good`` are example interaction ids.
     """
 

@@ -14,20 +14,40 @@ _REFERENCE_WORD = re.compile(
     r"(?i)(?:order|invoice|ticket|case|ref\w*|tracking|id|isbn|version|sku|item|account|serial|part|model|booking|"
     r"confirmation|transaction|build|number)\W{0,3}(?:number|no|nr|is|\W){0,4}$"
 )
-_NORTH_AMERICAN = re.compile(r"(?:\+?1[ .-]{0,2})?(?:\(\d{3}\)[ .-]?|\d{3}[ .-])\d{3}[ .-]\d{4}")
+_EXTENSION = r"(?: ?(?:x|ext\.?) ?\d{1,6})?"
+_NORTH_AMERICAN = re.compile(
+    r"(?:\+?1[ .-]{0,2})?(?:\(\d{3}\)[ .-]?\d{3}[ .-]|\d{3}([.-])\d{3}\1|[2-9]\d{2} [2-9]\d{2}[ -])\d{4}"
+    + _EXTENSION
+)
+# A trunk prefix 0 and groups, or an area code in parentheses: how most other countries write a number.
+_NATIONAL = re.compile(
+    r"(?:0\d{1,4}[ /-](?=(?:[ -]?\d){6,9}(?!\d))|\(\d{2,5}\)[ -]?(?=(?:[ -]?\d){5,9}(?!\d)))\d{2,}(?:[ -]?\d{2,8}){0,4}"
+    + _EXTENSION
+)
 _DATE = re.compile(r"\d{4}[-./ ]\d{1,2}[-./ ]\d{1,2}(?:\D|$)|\d{1,2}[-./]\d{1,2}[-./]\d{4}(?:\D|$)")
 _BEFORE_CHARACTERS = 28
-_MOST_CARD_GROUPS = 9
-_IBAN_LENGTHS = {
-    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28,
-    "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18,
-    "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28, "HR": 21, "HU": 28, "IE": 22,
-    "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20, "LB": 28, "LC": 32, "LI": 21, "LT": 20,
-    "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19, "MR": 27, "MT": 31, "MU": 30, "NL": 18,
-    "NO": 15, "PK": 24, "PL": 28, "PS": 29, "PT": 25, "QA": 29, "RO": 24, "RS": 22, "SA": 24, "SC": 31, "SE": 24,
-    "SI": 19, "SK": 24, "SM": 27, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24,
-    "XK": 20,
-}  # fmt: skip
+_CARD_START = re.compile(r"[3-6]|2[ -]?[2-7]|1800|2131")
+# ISO 13616: the length of an IBAN, and the countries that have it.
+_IBAN_COUNTRIES = {
+    15: "NO",
+    16: "BE",
+    18: "DK FI FO GL NL",
+    19: "MK SI",
+    20: "AT BA EE KZ LT LU XK",
+    21: "CH HR LI LV",
+    22: "BG BH CR DE GB GE IE ME RS VA",
+    23: "AE GI IL IQ TL",
+    24: "AD CZ ES MD PK RO SA SE SK TN VG",
+    25: "LY PT ST",
+    26: "IS TR",
+    27: "FR GR IT MC MR SM",
+    28: "AL AZ BY CY DO GT HU LB PL SV",
+    29: "BR EG PS QA UA",
+    30: "JO KW MU",
+    31: "MT SC",
+    32: "LC",
+}
+_IBAN_LENGTHS = {country: length for length, names in _IBAN_COUNTRIES.items() for country in names.split()}
 
 
 def luhn_holds(digits: str) -> bool:
@@ -60,21 +80,22 @@ def iban_holds(compact: str) -> bool:
 
 
 def find_card(text: str, start: int, end: int) -> Span | None:
-    """Return the payment card number within a run of digits: 12-19 of them that pass Luhn, or None."""
+    """Return the payment card number within a run of digits: 13-19 of them that pass Luhn, or None."""
     if _glued(text, start, end):
         return None
-    stops = [match.end() for match in _DIGIT_GROUP.finditer(text, start, end)]
-    starts = [match.start() for match in _DIGIT_GROUP.finditer(text, start, end)]
-    for first in starts[:8]:
-        for stop in reversed(stops):
-            digits = _digits(text, first, stop)
-            if (
-                13 <= len(digits) <= 19
-                and digits[0] in "3456"
-                and luhn_holds(digits)
-                and len(set(digits)) > 1
-            ):
-                return first, stop
+    groups = [match.span() for match in _DIGIT_GROUP.finditer(text, start, end)]
+    for index, (first, stop) in enumerate(groups):
+        if not _CARD_START.match(text, first) or (index and stop - first == 1):
+            continue
+        digits, found = "", None
+        for group_start, group_end in groups[index:]:
+            digits += text[group_start:group_end]
+            if len(digits) > 19:
+                break
+            if len(digits) >= 13 and luhn_holds(digits) and len(set(digits)) > 1:
+                found = first, group_end
+        if found is not None:
+            return found
     return None
 
 
@@ -120,16 +141,16 @@ def find_phone(text: str, start: int, end: int) -> Span | None:
         start += 1
     if _glued(text, start, end) or _DATE.match(text, start, min(end + 1, len(text))):
         return None
-    candidate = text[start:end]
     digits = _digits(text, start, end)
     before = text[max(0, start - _BEFORE_CHARACTERS) : start]
-    if candidate.startswith(("+", "(+", "00")) and 8 <= len(digits) <= 17:
+    if text.startswith(("+", "(+", "00"), start) and 8 <= len(digits) <= 22:
         return start, end
-    if (match := _NORTH_AMERICAN.match(text, start, end)) is not None and not _REFERENCE_WORD.search(before):
-        first = _digits(text, *match.span())[-10:]
-        if first[0] not in "01" and first[3] not in "01" and not _glued(text, start, match.end()):
-            return match.span()
-    if 7 <= len(digits) <= 15 and _PHONE_WORD.search(before):
+    if not any(map(str.isalpha, before)) or not _REFERENCE_WORD.search(before):
+        for form in (_NORTH_AMERICAN, _NATIONAL):
+            match = form.match(text, start, end)
+            if match is not None and not _glued(text, *match.span()):
+                return match.span()
+    if 7 <= len(digits) <= 15 and any(map(str.isalpha, before)) and _PHONE_WORD.search(before):
         return start, end
     return None
 

@@ -22,7 +22,7 @@ class Kind(NamedTuple):
     group: int = 0
 
 
-def _accept(text: str, start: int, end: int) -> Span | None:
+def _accept(_: str, start: int, end: int) -> Span | None:
     return start, end
 
 
@@ -81,9 +81,9 @@ _NO_PASSWORD: Final = frozenset(
         "link",
     }
 )
-_LABELLED_PASSWORD = (
-    r"(?i)\b(?:password|passwd|passwort|pwd|contrasena|contraseña|mot de passe|passphrase|secret|api[_ -]?key|"
-    r"access[_ -]?key|client[_ -]?secret|auth[_ -]?token|access[_ -]?token)[\"']?"
+_LABEL = (
+    r"(?i)\b(?:password|passwd|passwort|pwd|contrasena|contraseña|mot de passe|passphrase|secret|"
+    r"api[_ -]?key|access[_ -]?key|client[_ -]?secret|auth[_ -]?token|access[_ -]?token)[\"']?"
     r"(?:\s{0,3}[:=]\s{0,3}|\s{1,3}is\s{0,3}:?\s{1,3})[\"'`]?"
 )
 
@@ -109,7 +109,7 @@ KINDS: Final[tuple[Kind, ...]] = (
         r"|\bhf_[A-Za-z0-9]{30,}|\bdop_v1_[a-f0-9]{64}|\bSK[a-f0-9]{32}\b",
         _token,
     ),
-    Kind("PASSWORD", _LABELLED_PASSWORD + r"([^\s\"'`<>\[\]{},]{4,})", _password, 1),
+    Kind("PASSWORD", _LABEL + r"([^\s\"'`<>\[\]{},]{4,})", _password, 1),
     Kind(
         "EMAIL",
         r"[\pL\pN_%+'-][\pL\pN._%+'-]{0,63}@(?:[\pL\pN](?:[\pL\pN-]{0,62})\.)+(?:\pL{2,24}|xn--[a-z0-9-]{2,40})",

@@ -1,11 +1,12 @@
 """A release is worse, and it stays so: page; if it is a canary, permit its rollback."""
 
 from collections.abc import Iterable, MutableMapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta
+import msgspec
+from msgspec import Meta, Struct
 
-from detectors.records import Decision, Release, Signal, Verb
+from detectors.records import Decision, Release, Signal, StreamKey, Verb
 from detectors.records.ids import derive_id
 from detectors.rules import rule
 
@@ -17,7 +18,8 @@ class SustainedRegression:
     """Decides when evidence against a release has stood for several closed buckets with enough units.
 
     The canary's arm test is the only evidence that permits a rollback: it compares users who were routed by
-    chance, so neither season nor a provider's bad day can imitate it. Everything else pages: a release
+    chance, so neither season nor a provider's bad day can imitate it. A reference test must besides be
+    confirmed by the units that came after its alarm. Everything else pages: a release
     against the pinned reference (reason ``release_worse_than_reference``), both arms moving together
     (``both_arms_moved``, cause *common*), a release nobody declared (``undeclared_release_worse``).
 
@@ -51,17 +53,15 @@ class SustainedRegression:
         """Return the decision that `signal` completes, if any; missing or unclear evidence completes none."""
         if signal.kind != "status" or signal.stream.test == "share":
             return ()
-        streak_key = _WORSE + str(signal.stream)
+        streak_key = _streak_key(signal.stream, signal.stream.release)
         if not self._is_evidence(signal):
             memory.pop(streak_key, None)
             return ()
         streak = memory[streak_key] = int(memory.get(streak_key, 0)) + 1
         if streak < self._closings:
             return ()
-        reason, cause, verbs = self._reason(signal, releases, memory)
-        if reason is None:
-            return ()
-        return (_decision(signal, reason, cause, verbs, self.name),)
+        verdict = _verdict(signal, releases, memory)
+        return () if verdict is None else (_decision(signal, verdict, releases, self.name),)
 
     def _is_evidence(self, signal: Signal) -> bool:
         return (
@@ -73,52 +73,62 @@ class SustainedRegression:
             and (signal.stream.test == "arm" or _excludes_zero(signal))
         )
 
-    def _reason(
-        self, signal: Signal, releases: dict[str, Release], memory: MutableMapping[str, Any]
-    ) -> tuple[str | None, Any, tuple[Verb, ...]]:
-        declared = releases.get(signal.stream.release)
-        if signal.stream.test == "arm":
-            if declared is None or declared.role != "candidate":
-                return None, "release", ()
-            return "canary_worse_than_stable", "release", ("page", "rollback")
-        if declared is None:
-            return "undeclared_release_worse", "release", ("page",)
-        if declared.role == "retired":
-            return None, "release", ()
-        if declared.role == "candidate":
-            if _is_randomised(declared):  # its arm test is the judge
-                return None, "release", ()
-            return "candidate_worse_than_reference", "release", ("page",)
-        others = [name for name, release in releases.items() if release.role == "candidate"]
-        if any(_WORSE + str(_of_release(signal, name)) in memory for name in others):
-            return "both_arms_moved", "common", ("page",)
-        return "release_worse_than_reference", "release", ("page",)
+
+class _Verdict(Struct, frozen=True):
+    reason: str
+    verbs: tuple[Verb, ...] = ("page",)
+    cause: Literal["release", "common"] = "release"
+
+
+_CANARY = _Verdict("canary_worse_than_stable", ("page", "rollback"))
+_UNDECLARED = _Verdict("undeclared_release_worse")
+_UNRANDOMISED = _Verdict("candidate_worse_than_reference")
+_BOTH = _Verdict("both_arms_moved", cause="common")
+_RELEASE = _Verdict("release_worse_than_reference")
+
+
+def _verdict(
+    signal: Signal, releases: dict[str, Release], memory: MutableMapping[str, Any]
+) -> _Verdict | None:
+    """Return what sustained evidence against a release means, None if another stream is its judge."""
+    declared = releases.get(signal.stream.release)
+    role = declared.role if declared else "unknown"
+    if signal.stream.test == "arm":
+        return _CANARY if role == "candidate" else None
+    if role == "unknown":
+        return _UNDECLARED
+    if role == "candidate":  # with a known share its arm test is the judge
+        return _UNRANDOMISED if declared is not None and declared.share is None else None
+    if role == "retired":
+        return None
+    candidates = [name for name, release in releases.items() if release.role == "candidate"]
+    moved_too = any(_streak_key(signal.stream, name) in memory for name in candidates)
+    return _BOTH if moved_too else _RELEASE
 
 
 def _excludes_zero(signal: Signal) -> bool:
-    """Return whether the units after the alarm confirm a change; an arm test's evidence needs no second sample."""
+    """Return whether the units after the alarm confirm the change."""
     interval = signal.interval
     return interval is not None and (interval.high < 0.0 or interval.low > 0.0)
 
 
-def _is_randomised(release: Release) -> bool:
-    return release.share is not None
+def _streak_key(stream: StreamKey, release: str) -> str:
+    return _WORSE + str(msgspec.structs.replace(stream, release=release))
 
 
-def _of_release(signal: Signal, release: str) -> Any:
-    stream = signal.stream
-    return type(stream)(stream.deployment, release, stream.segment, stream.metric, "reference")
-
-
-def _decision(signal: Signal, reason: str, cause: Any, verbs: tuple[Verb, ...], rule_name: str) -> Decision:
+def _decision(signal: Signal, verdict: _Verdict, releases: dict[str, Release], rule_name: str) -> Decision:
     stream, interval = signal.stream, signal.interval
+    declared = releases.get(stream.release)
+    episode = str(declared.started_at_ms) if declared else ""
     return Decision(
-        decision_id=derive_id("decision", stream.deployment, stream.release, cause, *verbs),
+        decision_id=derive_id(
+            "decision", stream.deployment, stream.release, episode, verdict.cause, *verdict.verbs
+        ),
         deployment=stream.deployment,
         release=stream.release,
-        cause=cause,
-        verbs=verbs,
-        reason=reason,
+        cause=verdict.cause,
+        verbs=verdict.verbs,
+        reason=verdict.reason,
         rule=rule_name,
         at_ms=signal.at_ms,
         summary=_summary(signal),

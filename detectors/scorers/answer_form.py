@@ -35,11 +35,12 @@ class AnswerLength:
 
 @scorer("answer_lists")
 class AnswerLists:
-    """The share of lines that are bullets or numbered steps.
+    r"""The share of lines that are bullets or numbered steps.
 
     Examples
     --------
-    >>> AnswerLists().score(Features.of(prompt="", response="Do this: \\n1. Open it.\\n2. Close it.\\nDone.")).value
+    >>> answer = "Do this:\n1. Open it.\n2. Close it.\nDone."
+    >>> AnswerLists().score(Features.of(prompt="", response=answer)).value
     0.5
     """
 
@@ -73,11 +74,11 @@ class AnswerCode:
 
 @scorer("answer_markdown")
 class AnswerMarkdown:
-    """The share of lines with markdown other than lists: headings, quotes, tables, emphasis, links.
+    r"""The share of lines with markdown other than lists: headings, quotes, tables, emphasis, links.
 
     Examples
     --------
-    >>> AnswerMarkdown().score(Features.of(prompt="", response="# Title\\n\\nPlain text")).value
+    >>> AnswerMarkdown().score(Features.of(prompt="", response="# Title\n\nPlain text")).value
     0.5
     """
 

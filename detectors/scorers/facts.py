@@ -20,6 +20,7 @@ _MONTH_OR_DAY = re.compile(
 )
 _FOLLOW_UP_WORDS = 12
 
+
 def unknowable(features: Features) -> bool:
     """Return whether the question asks for what nobody outside can know: plans, the future, private figures.
 
@@ -44,9 +45,7 @@ def _asked_before(features: Features) -> bool:
 def announces(features: Features) -> bool:
     """Return whether the answer announces a release or states a company's results, with a figure."""
     return any(
-        sentence.has("figure")
-        and not sentence.has("hedge", "unsure")
-        and _rules()[1].found_in(sentence.text)
+        sentence.has("figure") and not sentence.has("hedge", "unsure") and _rules()[1].found_in(sentence.text)
         for sentence in features.response.sentences
     )
 

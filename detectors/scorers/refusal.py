@@ -15,7 +15,8 @@ class Refusal:
 
     Examples
     --------
-    >>> Refusal().score(Features.of(prompt="Write a poem.", response="I’m sorry, I can’t help with that.")).value
+    >>> answer = "I’m sorry, I can’t help with that."
+    >>> Refusal().score(Features.of(prompt="Write a poem.", response=answer)).value
     1.0
     """
 

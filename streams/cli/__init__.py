@@ -1,4 +1,7 @@
-"""The command line. Errors are one line with the remedy; exit codes: 0 done, 1 failed, 2 asked for wrongly."""
+"""The command line.
+
+Errors are one line with the remedy. Exit codes: 0 done, 1 failed, 2 asked for wrongly.
+"""
 
 from collections.abc import Sequence
 
@@ -13,7 +16,7 @@ __all__ = ["main"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="plumbline")
 def plumbline() -> None:
-    """Watch the alignment of AI products in production.
+    r"""Watch the alignment of AI products in production.
 
     \b
     Start here:

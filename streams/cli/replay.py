@@ -56,12 +56,12 @@ def replay(  # noqa: PLR0917 - click hands options over by position
     step_s: float | None,
     compare_with: str | None,
 ) -> None:
-    """Replay FILE, one JSON object a line, in the form of POST /v1/interactions.
+    r"""Replay FILE, one JSON object a line, in the form of POST /v1/interactions.
 
     Any other file of questions and answers is read through --map, whose paths are dotted and index lists:
 
     \b
-      plumbline replay answers.jsonl --deployment assistant --release gpt-4-0314 --role stable --step-s 60 \\
+      plumbline replay answers.jsonl --deployment assistant --release gpt-4-0314 --role stable --step-s 60 \
         --map id=uid --map prompt=messages.0.content --map response=messages.1.content.answer
 
     The door's checks and redaction hold, its clamp of event times is off, and nothing is acted on. Exit code

@@ -31,7 +31,8 @@ CREATE TABLE IF NOT EXISTS records (
 CREATE UNIQUE INDEX IF NOT EXISTS records_place ON records (topic, part, off);
 CREATE INDEX IF NOT EXISTS records_topic ON records (topic, id);
 CREATE TABLE IF NOT EXISTS heads (
-  topic TEXT NOT NULL, part INTEGER NOT NULL, next_off INTEGER NOT NULL, PRIMARY KEY (topic, part)) WITHOUT ROWID;
+  topic TEXT NOT NULL, part INTEGER NOT NULL, next_off INTEGER NOT NULL,
+  PRIMARY KEY (topic, part)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS identities (
   identity TEXT PRIMARY KEY, digest TEXT NOT NULL, seen_at_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (
@@ -41,7 +42,8 @@ CREATE TABLE IF NOT EXISTS states (
   stage TEXT NOT NULL, part INTEGER NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,
   PRIMARY KEY (stage, part, name));
 CREATE TABLE IF NOT EXISTS landings (
-  topic TEXT PRIMARY KEY, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL, phase TEXT NOT NULL) WITHOUT ROWID;
+  topic TEXT PRIMARY KEY, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,
+  phase TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -150,7 +152,8 @@ class Journal:
             rows,
         )
         db.executemany(
-            "INSERT INTO heads VALUES (?, ?, ?) ON CONFLICT (topic, part) DO UPDATE SET next_off = excluded.next_off",
+            "INSERT INTO heads VALUES (?, ?, ?) "
+            "ON CONFLICT (topic, part) DO UPDATE SET next_off = excluded.next_off",
             [(topic, partition, offset) for (topic, partition), offset in heads.items()],
         )
 
@@ -247,7 +250,8 @@ class Journal:
                 read_by_stage = topic in {"interactions", "scorecards", "signals", "decisions"}
                 before = passed.get((topic, part), 0) if read_by_stage else 2**62
                 deleted += db.execute(
-                    "DELETE FROM records WHERE topic = ? AND part = ? AND off < ? AND id <= ? AND written_at_ms < ?",
+                    "DELETE FROM records "
+                    "WHERE topic = ? AND part = ? AND off < ? AND id <= ? AND written_at_ms < ?",
                     (topic, part, before, landed.get(topic, 0), older_than_ms),
                 ).rowcount
             db.execute(

@@ -9,7 +9,7 @@ from streams.embedded.errors import StorageError
 
 
 def lock_directory(directory: Path) -> IO[str]:
-    """Make `directory` and lock it for this process; keep the returned file open as long as the lock is wanted.
+    """Make `directory` and lock it for this process, for as long as the returned file is open.
 
     Raises
     ------
@@ -21,7 +21,7 @@ def lock_directory(directory: Path) -> IO[str]:
         file = (directory / "lock").open("a+", encoding="ascii")
     except OSError as error:
         raise StorageError(
-            f"{directory}: cannot be written ({error.strerror}): fix its owner or set data_dir to another place"
+            f"{directory}: cannot be written ({error.strerror}): fix its owner, or set data_dir elsewhere"
         ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,7 +30,8 @@ def lock_directory(directory: Path) -> IO[str]:
         owner = file.read().strip() or "unknown"
         file.close()
         raise StorageError(
-            f"{directory}: in use by another plumbline process (pid {owner}): stop it, or set data_dir elsewhere"
+            f"{directory}: in use by another plumbline process (pid {owner}): "
+            "stop it, or set data_dir elsewhere"
         ) from None
     file.truncate(0)
     file.write(str(os.getpid()))

@@ -11,7 +11,16 @@ from msgspec import Struct
 from detectors.registry import Registry
 from streams.notifiers import Permanent, Retryable
 
-__all__ = ["ROLLBACKS", "Move", "Permanent", "Receipt", "Retryable", "RollbackTarget", "Served", "rollback_target"]
+__all__ = [
+    "ROLLBACKS",
+    "Move",
+    "Permanent",
+    "Receipt",
+    "Retryable",
+    "RollbackTarget",
+    "Served",
+    "rollback_target",
+]
 
 
 class Move(Struct, frozen=True, kw_only=True):

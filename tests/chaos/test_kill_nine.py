@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ class Process:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            command = [sys.executable, "-c", "from streams.cli import main; main()", "run", "-c", str(self._config)]
+            program = "from streams.cli import main; main()"
+            command = [sys.executable, "-c", program, "run", "-c", str(self._config)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def kill(self) -> None:
@@ -69,17 +71,15 @@ def send_all(url: str, payloads: list[tuple[str, bytes]], accepted: set[str]) ->
     batch: list[dict[str, Any]] = []
     for kind, payload in payloads:
         body = msgspec.json.decode(payload)
-        if kind == "release":
-            retry(lambda: send_batch(url, batch, accepted))
-            batch = []
-            retry(lambda body=body: declare(url, body))  # type: ignore[misc]
-            continue
-        batch.append(body)
-        if len(batch) == BATCH:
-            retry(lambda: send_batch(url, batch, accepted))
+        if kind == "interaction":
+            batch.append(body)
+        if kind == "release" or len(batch) == BATCH:
+            retry(partial(send_batch, url, batch, accepted))
             batch = []
             time.sleep(PAUSE_S)
-    retry(lambda: send_batch(url, batch, accepted))
+        if kind == "release":
+            retry(partial(declare, url, body))
+    retry(partial(send_batch, url, batch, accepted))
 
 
 def retry(call: Any) -> None:
@@ -169,11 +169,11 @@ def wait_until_read(folder: Path) -> None:
 def assert_landed_once(folder: Path, accepted: set[str]) -> None:
     store = open_store(path=folder / "data" / "store")
     reader = store.reader()
-    rows = reader.query("SELECT toString(interaction_id) AS id, count() AS n FROM interactions GROUP BY id", {})
+    rows = reader.query("SELECT interaction_id AS id, count() AS n FROM interactions GROUP BY id", {})
     assert {row["id"] for row in rows} == accepted
     assert {row["n"] for row in rows} == {1}
     per_score = reader.query(
-        "SELECT toString(interaction_id) AS id, count() AS n, uniqExact(metric) AS metrics FROM scores GROUP BY id", {}
+        "SELECT interaction_id AS id, count() AS n, uniqExact(metric) AS metrics FROM scores GROUP BY id", {}
     )
     assert {row["id"] for row in per_score} == accepted
     assert all(row["n"] == row["metrics"] for row in per_score)

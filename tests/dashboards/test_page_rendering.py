@@ -126,6 +126,12 @@ def test_from_a_signal_to_one_interaction_in_two_clicks(
     assert "Decided by refusal" in parsed(get(demo_reader, demo, one).text).text
 
 
+def test_an_interaction_is_found_by_its_id_alone(demo_reader: Reader, demo: Any) -> None:
+    answer = get(demo_reader, demo, f"/interaction/{demo.hostile_id}")
+    assert answer.status_code == 200
+    assert "release 2026-11-a" in parsed(answer.text).text
+
+
 def test_hostile_text_is_shown_and_harmless(demo_reader: Reader, demo: Any) -> None:
     html = render_interaction(demo_reader.query, deployment="support", interaction_id=demo.hostile_id)
     assert html is not None

@@ -23,7 +23,7 @@ def test_runs_with_bounds_and_finds_rows(name: str, demo_reader: Reader, demo: A
     sql = QUERIES[name]
     assert "{from_ms:Int64}" in sql
     assert "{to_ms:Int64}" in sql
-    assert ("{deployment:String}" in sql) == (name != "deployments")
+    assert ("{deployment:String}" in sql) == (name not in {"deployments", "owner"})
     rows = demo_reader.query(sql, parameters(demo))
     if name != "interaction_feedback":
         assert rows

@@ -98,7 +98,8 @@ def test_language(raw, code):
 
 
 def test_language_ignores_code_and_addresses():
-    raw = "```\nfor the item in the list of the user: print the item\n```\nAbra la página de pedidos y elija la factura."
+    code = "```\nfor the item in the list of the user: print the item\n```"
+    raw = f"{code}\nAbra la página de pedidos y elija la factura."
     assert TextFeatures(raw).language.code == "es"
     assert TextFeatures("https://example.org/the/page/of/the/user").language.confidence == 0.0
 

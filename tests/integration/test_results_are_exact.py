@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -76,7 +77,7 @@ def run_stage(log: MemoryLog, stage: Stage, size: int, merge: str) -> None:
 class MemorisedScores(ScoreStage):
     """Scores every interaction once per test session; what is under test here is what comes after."""
 
-    cards: dict[str, Scorecard] = {}
+    cards: ClassVar[dict[str, Scorecard]] = {}
 
     def score(self, interaction: Interaction, partition: int = 0, offset: int = 0) -> Scorecard:
         card = self.cards.get(interaction.interaction_id)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_refusal_on_hand_labelled_answers(capsys):
     scores = [scorer.score(Features.of(prompt=item["prompt"], response=item["response"])) for item in items]
     f1 = f1_of(truth, [score is not None and score.value >= 0.75 for score in scores])
     with capsys.disabled():
-        print(f"\nrefusal, {len(items)} hand-labelled answers: F1 {f1:.3f}")
+        sys.stdout.write(f"\nrefusal, {len(items)} hand-labelled answers: F1 {f1:.3f}\n")
     assert f1 >= REFUSAL_F1_FLOOR
 
 
