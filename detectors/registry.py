@@ -56,7 +56,7 @@ class Registry(Generic[P]):
 
         def enter(part: type[Any]) -> type[Any]:
             known = self._parts.get(name)
-            if known is not None and known.__qualname__ != part.__qualname__:
+            if known is not None and _origin(known) != _origin(part):
                 raise PartError(f"two {self.kind}s are called {name!r}: {known!r} and {part!r}")
             self._parts[name] = part
             return part
@@ -106,6 +106,11 @@ class Registry(Generic[P]):
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
             importlib.import_module(module.name)
+
+
+def _origin(part: type[Any]) -> tuple[str, str]:
+    """Return where `part` is written: a module that is loaded again enters its own parts again."""
+    return part.__module__, part.__qualname__
 
 
 def _convert(part: type[Any], parameters: Mapping[str, Any]) -> dict[str, Any]:

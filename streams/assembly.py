@@ -107,7 +107,7 @@ def _notifiers(settings: Settings) -> dict[str, Notifier]:
         channel = str(table.get("channel", name))
         if channel in found:
             raise PartError(f"{path}: two notifiers share the channel {channel!r}; give one a `channel`")
-        parameters = _guarded(_parameters(table, "name", "channel"), name, NOTIFIERS, settings)
+        parameters = _guarded(_parameters(table, "name", "channel"), NOTIFIERS.get(name, path=path), settings)
         found[channel] = NOTIFIERS.build(name, parameters, path=path)
     return found
 
@@ -119,16 +119,14 @@ def _targets(settings: Settings) -> dict[str, RollbackTarget]:
         name, deployment = _name(table, path), str(table.get("deployment", ANY_DEPLOYMENT))
         if deployment in found:
             raise PartError(f"{path}: deployment {deployment!r} has two rollback targets")
-        parameters = _guarded(_parameters(table, "name", "deployment"), name, ROLLBACKS, settings)
+        part = ROLLBACKS.get(name, path=path)
+        parameters = _guarded(_parameters(table, "name", "deployment"), part, settings)
         found[deployment] = ROLLBACKS.build(name, parameters, path=path)
     return found
 
 
-def _guarded(
-    parameters: dict[str, Any], name: str, registry: Registry[Any], settings: Settings
-) -> dict[str, Any]:
+def _guarded(parameters: dict[str, Any], part: type[Any], settings: Settings) -> dict[str, Any]:
     """Add the networks that outgoing calls may reach, where the part makes any."""
-    part = registry.get(name)
     if "allow_networks" in part.__init__.__annotations__ and "allow_networks" not in parameters:
         parameters["allow_networks"] = settings.act.allow_networks
     return parameters

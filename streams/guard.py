@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_OPEN: Final = ("/healthz", "/readyz", "/v1/")
-"""Paths that answer without this check: probes say nothing, and the door checks its own token."""
+_PROBES: Final = ("/healthz", "/readyz")
+_DOOR: Final = "/v1/"
+"""What answers without this check: probes, and the door, which checks its own token."""
 
 
 class TokenGuard:
@@ -30,7 +31,7 @@ class TokenGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401."""
-        if scope["type"] != "http" or scope["path"].startswith(_OPEN) or self._is_known(Request(scope)):
+        if scope["type"] != "http" or _is_open(scope["path"]) or self._is_known(Request(scope)):
             await self._app(scope, receive, send)
             return
         refusal = PlainTextResponse(
@@ -43,7 +44,8 @@ class TokenGuard:
     def _is_known(self, request: Request) -> bool:
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if scheme.casefold() == "bearer":
-            return hmac.compare_digest(credentials.strip().encode(), self._token)
+            # A header is read as Latin-1; its bytes are what was sent.
+            return hmac.compare_digest(credentials.strip(" \t").encode("latin-1"), self._token)
         if scheme.casefold() == "basic":
             try:
                 password = base64.b64decode(credentials, validate=True).partition(b":")[2]
@@ -51,3 +53,7 @@ class TokenGuard:
                 return False
             return hmac.compare_digest(password, self._token)
         return False
+
+
+def _is_open(path: str) -> bool:
+    return path in _PROBES or path.startswith(_DOOR)

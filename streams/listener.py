@@ -4,9 +4,15 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+
+
+_BACKLOG: Final = 2048
+_GRACE_S: Final = 5
+"""For how long a request under way may still take when the listener closes, in seconds."""
 
 
 class PortError(Exception):
@@ -26,10 +32,12 @@ def bind(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-    except OSError as error:
+        bound.listen(_BACKLOG)  # with SO_REUSEADDR two may bind one port: listening is what excludes the other
+    except (OSError, UnicodeError) as error:
         bound.close()
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise PortError(
-            f"cannot listen on {host}:{port} ({error.strerror}): stop what holds it, or set another door.port"
+            f"cannot listen on {host}:{port} ({reason}): stop what holds it, or set another door.port"
         ) from error
     return bound
 
@@ -38,7 +46,14 @@ class Listener:
     """Serves one application until closed."""
 
     def __init__(self, app: Starlette, bound: socket.socket) -> None:
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
         self._server = _Server(config)
         self._bound = bound
         self._task: asyncio.Task[None] | None = None
@@ -48,11 +63,14 @@ class Listener:
     async def start(self) -> None:
         """Begin to serve; returns when connections are accepted."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._bound]))
-        while not self._server.started and not self._task.done():
+        while not self._server.started:
+            if self._task.done():
+                await self._task  # it ended before it began: say why
+                raise PortError(f"cannot listen at {self.url}")
             await asyncio.sleep(0.01)
 
     async def close(self) -> None:
-        """Finish the requests under way and stop."""
+        """Finish the requests under way, for a few seconds at most, and stop."""
         self._server.should_exit = True
         if self._task is not None:
             await self._task

@@ -1,4 +1,4 @@
-"""Intervals for a bounded mean: one that holds at every moment, and one for a fixed number of units."""
+"""Intervals: for a difference or a mean at every moment, and for a mean at a fixed number of units."""
 
 import math
 from collections.abc import Callable
@@ -11,39 +11,48 @@ from detectors.drift.unit_value import read_unit_value
 from detectors.records import Interval
 
 _VERSION: Final = 1
-_LARGEST_BET: Final = 0.5  # the truncation c of the paper
+_BETS: Final = tuple(0.9 * 0.5**k for k in range(8))
+_LARGEST_RISK: Final = 0.95  # no bet may lose more of its capital to one unit
+_SMALLEST_LOSS: Final = 0.05  # below it, the remainder's factor would be a quotient of rounding errors
+_STEPS: Final = tuple(0.5**k for k in range(10, -2, -1))
 _BISECTIONS: Final = 50
 
 
 class SequenceState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An :class:`EmpiricalBernsteinSequence` at rest."""
+    """A :class:`BettingSequence` at rest; ``sums`` holds the sums of z**i * b**j for i + j = 1 to 4."""
 
     version: int
     level: float
     n: int
-    refused: int
-    total: float
-    squares: float
-    bets: float
-    weighted: float
-    penalty: float
+    lowest: float
+    highest: float
+    largest: float
+    sums: list[float]
 
 
-class EmpiricalBernsteinSequence:
-    r"""A confidence sequence for the mean of [0, 1] observations: valid at all times at once.
+class BettingSequence:
+    r"""A confidence sequence for the :math:`\delta` with :math:`E[z_t - \delta b_t \mid past] = 0`.
 
-    The probability that the interval *ever* misses the mean is at most ``1 - level``, so it may be looked
-    at after every observation and one may stop when it pleases. It needs the mean of each observation given
-    the past to be the same. Where that mean moves, what is covered is its average weighted by the bets
-    :math:`\lambda_t`, which favours early observations; for this reason intervals of different times are
-    not intersected.
+    It is valid at all times at once, without asymptotics: the probability that the interval *ever* misses
+    :math:`\delta` is at most ``1 - level``, so one may look after every unit and stop when one pleases.
+    With :math:`z = x - m` and :math:`b = 1` it covers the mean of `x` minus `m`. With a coin of known
+    probability :math:`\rho_t` for the treatment :math:`A_t`,
+    :math:`z = (A_t - \rho_t)(x_t - c_t)` and :math:`b = A_t (1 - \rho_t)`, it covers the treated mean minus
+    the control mean, whatever the seasons and the changes of :math:`\rho_t`.
 
-    It is the predictable plug-in empirical-Bernstein sequence: with running mean :math:`\hat\mu` and
-    variance :math:`\hat\sigma^2`, each shrunk by one pseudo-observation,
-    :math:`\lambda_t = \min(1/2, \sqrt{2 \log(2/\alpha) / (\hat\sigma^2_{t-1}\, t \log(t+1))})` and the
-    radius is :math:`(\log(2/\alpha) + \sum (x_i - \hat\mu_{i-1})^2 \psi(\lambda_i)) / \sum \lambda_i`
-    with :math:`\psi(\lambda) = -\log(1-\lambda) - \lambda`, about
-    :math:`\sum \lambda_i x_i / \sum \lambda_i`.
+    For a bet :math:`\lambda`, the capital :math:`\prod (1 + \lambda (z_t - \delta b_t))` is a nonnegative
+    martingale at the true :math:`\delta` and falls as :math:`\delta` grows. The interval drops, from below,
+    every :math:`\delta` at which the average capital over a grid of bets reached ``2 / (1 - level)``, and
+    from above likewise, with the bets turned. Each end errs with half of ``1 - level`` (Ville).
+
+    So that no unit has to be kept, each capital is bounded from below by sums of powers:
+    :math:`\log(1 + y) \ge y - y^2/2 + y^3/3 - \kappa(q) y^4` for :math:`y \ge -q`, where
+    :math:`\kappa(q) = \int_0^1 u^3 / (1 - uq)\, du`, and :math:`q` is the largest loss there was. That only
+    widens the interval; because the true capital falls with :math:`\delta`, what is beyond a dropped
+    :math:`\delta` may be dropped too.
+
+    Where :math:`\delta` itself moves, the low end is *ever* above the largest, or the high end *ever* below
+    the smallest value that it had so far, with probability at most ``1 - level``.
 
     Parameters
     ----------
@@ -52,32 +61,32 @@ class EmpiricalBernsteinSequence:
 
     Notes
     -----
-    Constant time, six numbers of state.
+    Constant time (1.5 us an update, 0.5 ms an interval) and 19 numbers of state.
 
     References
     ----------
     Waudby-Smith and Ramdas (2024), "Estimating means of bounded random variables by betting", Journal of
-    the Royal Statistical Society B 86(1), Theorem 2. arXiv:2010.09686.
+    the Royal Statistical Society B 86(1), section 4, arXiv:2010.09686. The bound on the logarithm continues
+    that of Fan, Grama and Liu (2015), "Exponential inequalities for martingales with applications",
+    Electronic Journal of Probability 20, arXiv:1311.6273, by two powers.
 
     Examples
     --------
-    >>> sequence = EmpiricalBernsteinSequence(level=0.95)
+    >>> sequence = BettingSequence(level=0.95)
     >>> for i in range(1000):
-    ...     sequence.update(float(i % 10 != 0))
+    ...     sequence.update(float(i % 10 != 0) - 0.8, 1.0)
     >>> found = sequence.interval()
-    >>> found.low < 0.9 < found.high, round(found.high - found.low, 2)
-    (True, 0.07)
+    >>> round(sequence.estimate, 3), round(found.low, 2), round(found.high, 2)
+    (0.1, 0.06, 0.13)
     """
 
     def __init__(self, *, level: float = 0.95) -> None:
         if not 0.0 < level < 1.0:
             raise ValueError(f"level must be in (0, 1), got {level}")
         self.level = float(level)
-        self.refused = 0
-        self._log_term = math.log(2.0 / (1.0 - self.level))
         self._n = 0
-        self._total = self._squares = 0.0
-        self._bets = self._weighted = self._penalty = 0.0
+        self._lowest = self._highest = self._largest = 0.0
+        self._sums = [0.0] * 14
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -91,13 +100,14 @@ class EmpiricalBernsteinSequence:
         try:
             read = msgspec.convert(state, SequenceState)
         except msgspec.ValidationError as error:
-            raise ValueError(f"not a state of EmpiricalBernsteinSequence: {error}") from error
+            raise ValueError(f"not a state of BettingSequence: {error}") from error
         if read.version != _VERSION:
             raise ValueError(f"state version {read.version} is not {_VERSION}")
         new = cls(level=read.level)
-        new.refused, new._n = read.refused, read.n
-        new._total, new._squares = read.total, read.squares
-        new._bets, new._weighted, new._penalty = read.bets, read.weighted, read.penalty
+        if len(read.sums) != len(new._sums):
+            raise ValueError("not a state of BettingSequence: the number of sums differs")
+        new._n, new._sums = read.n, list(read.sums)
+        new._lowest, new._highest, new._largest = read.lowest, read.highest, read.largest
         return new
 
     def to_state(self) -> dict[str, Any]:
@@ -106,59 +116,97 @@ class EmpiricalBernsteinSequence:
             version=_VERSION,
             level=self.level,
             n=self._n,
-            refused=self.refused,
-            total=self._total,
-            squares=self._squares,
-            bets=self._bets,
-            weighted=self._weighted,
-            penalty=self._penalty,
+            lowest=self._lowest,
+            highest=self._highest,
+            largest=self._largest,
+            sums=self._sums,
         )
         built: dict[str, Any] = msgspec.to_builtins(state)
         return built
 
-    def update(self, x: float) -> None:
-        """Take the next observation.
+    def update(self, z: float, b: float) -> None:
+        """Take the next unit.
 
         Raises
         ------
         ValueError
-            If `x` is not a finite number in [0, 1]. It is counted in ``refused``; nothing else changes.
+            If `z` is not in [-1, 1] or `b` not in [0, 1]; nothing changes then.
         """
-        try:
-            x = read_unit_value(x)
-        except ValueError:
-            self.refused += 1
-            raise
-        # Bet and centre come from the past alone: that is what makes the sequence valid.
-        past = self._n + 1
-        centre = (0.5 + self._total) / past
-        variance = (0.25 + self._squares) / past
-        spread = variance * past * math.log(past + 1.0)
-        bet = min(_LARGEST_BET, math.sqrt(2.0 * self._log_term / spread))
-        self._bets += bet
-        self._weighted += bet * x
-        self._penalty += (x - centre) ** 2 * (-math.log1p(-bet) - bet)
-        self._n = past
-        self._total += x
-        self._squares += (x - (0.5 + self._total) / (past + 1)) ** 2
+        if not (-1.0 <= z <= 1.0 and 0.0 <= b <= 1.0):  # NaN fails every comparison
+            raise ValueError("need z in [-1, 1] and b in [0, 1]")
+        self._n += 1
+        self._lowest, self._highest = min(self._lowest, z), max(self._highest, z)
+        self._largest = max(self._largest, b)
+        sums, zz, zb, bb = self._sums, z * z, z * b, b * b
+        sums[0] += z
+        sums[2] += zz
+        sums[5] += zz * z
+        sums[9] += zz * zz
+        if b == 0.0:  # nine units in ten, for a canary of a tenth
+            return
+        sums[1] += b
+        sums[3] += zb
+        sums[4] += bb
+        sums[6] += zz * b
+        sums[7] += z * bb
+        sums[8] += bb * b
+        sums[10] += zz * zb
+        sums[11] += zz * bb
+        sums[12] += zb * bb
+        sums[13] += bb * bb
 
     def interval(self) -> Interval:
-        """Return the interval now; [0, 1] before the first observation."""
-        if self._n == 0:
-            return Interval(0.0, 1.0, self.level)
-        centre = self._weighted / self._bets
-        radius = (self._log_term + self._penalty) / self._bets
-        return Interval(max(0.0, centre - radius), min(1.0, centre + radius), self.level)
+        """Return the interval now, inside [-1, 1]; it holds ``estimate``."""
+        estimate = self.estimate
+        if estimate is None:
+            return Interval(-1.0, 1.0, self.level)
+        return Interval(self._end(estimate, 1.0), self._end(estimate, -1.0), self.level)
 
     @property
     def n(self) -> int:
-        """Observations taken."""
+        """Units taken."""
         return self._n
 
     @property
-    def mean(self) -> float | None:
-        """The plain mean of the observations; None before the first."""
-        return self._total / self._n if self._n else None
+    def estimate(self) -> float | None:
+        """The delta that balances the units so far, inside [-1, 1]; None before a unit with b > 0."""
+        return max(-1.0, min(1.0, self._sums[0] / self._sums[1])) if self._sums[1] > 0.0 else None
+
+    def _end(self, estimate: float, side: float) -> float:
+        """Return the low end (`side` 1) or the high end (-1): the first dropped point on the way out."""
+        limit = math.log(2.0 / (1.0 - self.level))
+        for step in _STEPS:
+            point = estimate - side * step
+            if abs(point) >= 1.0:
+                break
+            if self._log_capital(point, side) >= limit:
+                return _bisect(
+                    lambda delta: self._log_capital(delta, side) < limit, inside=estimate, outside=point
+                )
+        return -side
+
+    def _log_capital(self, delta: float, side: float) -> float:
+        """Return a lower bound of the log of the average capital that bets on z - delta b > 0 (or < 0)."""
+        s, d = self._sums, -delta
+        first = s[0] + d * s[1]
+        second = s[2] + d * (2.0 * s[3] + d * s[4])
+        third = s[5] + d * (3.0 * s[6] + d * (3.0 * s[7] + d * s[8]))
+        fourth = s[9] + d * (4.0 * s[10] + d * (6.0 * s[11] + d * (4.0 * s[12] + d * s[13])))
+        against = max(0.0, side * delta)
+        loss = (-self._lowest if side > 0.0 else self._highest) + against * self._largest
+        logs = [-math.inf]
+        for bet in _BETS:
+            if bet * (1.0 + against) <= _LARGEST_RISK:  # known beforehand: |z| <= 1 and b <= 1
+                odd = side * (bet * first + bet**3 * third / 3.0)
+                logs.append(odd - bet**2 * second / 2.0 - _remainder(bet * loss) * bet**4 * fourth)
+        top = max(logs)
+        return top + math.log(sum(math.exp(log - top) for log in logs) / len(_BETS))
+
+
+def _remainder(loss: float) -> float:
+    """Return kappa: what times y**4 makes up for the powers of log(1 + y) beyond the third, y >= -loss."""
+    q = max(_SMALLEST_LOSS, loss)
+    return -(math.log1p(-q) + q + q * q / 2.0 + q**3 / 3.0) / q**4
 
 
 def mean_interval(n: int, mean: float, variance: float, level: float = 0.95) -> Interval:

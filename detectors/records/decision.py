@@ -5,7 +5,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 Verb = Literal["page", "rollback"]
-ActionState = Literal["DECIDED", "EXECUTING", "VERIFYING", "ROLLED_BACK", "FAILED"]
+ActionState = Literal["DECIDED", "EXECUTING", "VERIFYING", "ROLLED_BACK", "DELIVERED", "FAILED"]
+"""A rollback goes from DECIDED to ROLLED_BACK or FAILED; a page ends DELIVERED or FAILED."""
 
 
 class Decision(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -21,8 +21,8 @@ _NORTH_AMERICAN = re.compile(
 )
 # A trunk prefix 0 and groups, or an area code in parentheses: how most other countries write a number.
 _NATIONAL = re.compile(
-    r"(?:0\d{1,4}[ /-](?=(?:[ -]?\d){6,9}(?!\d))|\(\d{2,5}\)[ -]?(?=(?:[ -]?\d){5,9}(?!\d)))\d{2,}(?:[ -]?\d{2,8}){0,4}"
-    + _EXTENSION
+    r"(?:0\d{1,4}[ /-](?=(?:[ -]?\d){6,9}(?!\d))|\(\d{2,5}\)[ -]?(?=(?:[ -]?\d){5,9}(?!\d)))"
+    r"\d{2,}(?:[ -]?\d{2,8}){0,4}" + _EXTENSION
 )
 _DATE = re.compile(r"\d{4}[-./ ]\d{1,2}[-./ ]\d{1,2}(?:\D|$)|\d{1,2}[-./]\d{1,2}[-./]\d{4}(?:\D|$)")
 _BEFORE_CHARACTERS = 28

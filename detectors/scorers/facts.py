@@ -28,9 +28,14 @@ def unknowable(features: Features) -> bool:
     """
     if not _rules()[0].found_in(features.prompt.folded):
         return _asked_before(features)
+    return not _published(features)
+
+
+def _published(features: Features) -> bool:
+    """Whether the prompt asks about years that are over."""
     years = [int(year) for year in _YEAR.findall(features.prompt.folded)]
     now = datetime.fromtimestamp(features.interaction.event_time_ms / 1000, UTC).year
-    return not (years and max(years) < now)
+    return bool(years) and max(years) < now
 
 
 def _asked_before(features: Features) -> bool:
@@ -44,7 +49,7 @@ def _asked_before(features: Features) -> bool:
 
 def announces(features: Features) -> bool:
     """Return whether the answer announces a release or states a company's results, with a figure."""
-    return any(
+    return not _published(features) and any(
         sentence.has("figure") and not sentence.has("hedge", "unsure") and _rules()[1].found_in(sentence.text)
         for sentence in features.response.sentences
     )

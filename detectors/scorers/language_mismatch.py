@@ -39,28 +39,28 @@ class LanguageMismatch:
 
     def score(self, features: Features) -> Score | None:
         """Return the share; None for translations and where either language is not clear."""
-        if _rules()[1].found_in(features.prompt.folded):
+        if is_about_language(features):
             return None
         wanted, sure = self._wanted(features)
         if not wanted:
             return None
         response = features.response
+        foreign, own = _told_apart(response, wanted)
+        letters, own_letters = (sum(len(sentence.text) for sentence in part) for part in (foreign, own))
         got = response.language
-        foreign, letters = self._foreign(response, wanted)
-        total = sum(len(sentence.text) for sentence in response.sentences)
-        if got.confidence >= _LEAST_CONFIDENCE and got.code not in wanted and letters * 2 >= total:
-            value, spans = 1.0, foreign
-        elif got.confidence >= _LEAST_CONFIDENCE or foreign:
-            value, spans = (round(letters / total, 6) if total else 0.0), foreign
+        if letters or own_letters:
+            value = letters / (letters + own_letters)
+        elif got.confidence >= _LEAST_CONFIDENCE:
+            value = float(got.code not in wanted)
         else:
             return None
         return Score(
             name=self.name,
-            value=value,
+            value=round(value, 6),
             direction=self.direction,
             confidence=round(sure * max(got.confidence, 0.5), 4),
             label=got.code,
-            spans=tuple(span_of(response, "response", s, "other_language") for s in spans[:5]),
+            spans=tuple(span_of(response, "response", s, "other_language") for s in foreign[:5]),
             version=self.version,
         )
 
@@ -80,31 +80,36 @@ class LanguageMismatch:
                 return frozenset({language.code}), language.confidence
         return frozenset(), 0.0
 
-    def _foreign(self, response: TextFeatures, wanted: frozenset[str]) -> tuple[list[Sentence], int]:
-        """Return the sentences in another language, and how many characters they have."""
-        foreign: list[Sentence] = []
-        asked = 0
-        whole = response.language
-        for sentence in response.sentences:
-            if len(sentence.text) < _LEAST_SENTENCE_LETTERS:
-                continue
-            words = sentence.text.split()
-            if any(has_function_words(words, code) for code in wanted):
-                continue
-            language = language_of_words(words_of(sentence.text))
-            if not language.code and (whole.code not in wanted or not sentence.text.isascii()):
-                if asked < _MODEL_SENTENCES:
-                    language = _clear(
-                        language_of_text(
-                            response.raw[slice(*response.raw_span(sentence.start, sentence.end))]
-                        )
-                    )
-                    asked += 1
-                else:
-                    language = whole
-            if language.code and language.code not in wanted:
-                foreign.append(sentence)
-        return foreign, sum(len(sentence.text) for sentence in foreign)
+
+def _told_apart(response: TextFeatures, wanted: frozenset[str]) -> tuple[list[Sentence], list[Sentence]]:
+    """Return the sentences in another language and those in a wanted one; unclear ones are in neither."""
+    foreign: list[Sentence] = []
+    own: list[Sentence] = []
+    asked = 0
+    whole = response.language
+    for sentence in response.sentences:
+        if len(sentence.text) < _LEAST_SENTENCE_LETTERS:
+            continue
+        words = sentence.text.split()
+        if any(has_function_words(words, code) for code in wanted):
+            own.append(sentence)
+            continue
+        language = language_of_words(words_of(sentence.text))
+        doubtful = whole.code not in wanted or not sentence.text.isascii()
+        if not language.code and doubtful and asked < _MODEL_SENTENCES:
+            raw = response.raw[slice(*response.raw_span(sentence.start, sentence.end))]
+            language = _clear(language_of_text(raw))
+            asked += 1
+        elif not language.code and doubtful:
+            language = whole
+        if language.code:
+            (own if language.code in wanted else foreign).append(sentence)
+    return foreign, own
+
+
+def is_about_language(features: Features) -> bool:
+    """Return whether the prompt asks for a translation, or to learn a language."""
+    return bool(_rules()[1].found_in(features.prompt.folded))
 
 
 @cache

@@ -9,6 +9,7 @@ from detectors.records import Span
 
 _SHORT_PROMPT_CHARACTERS = 300
 _CONTENT_OF_AN_ANSWER_WORDS = 45
+_ANSWERS = ("yes,", "yes.", "no,", "si,", "oui,", "non,", "ja,", "nein,")
 _LONGEST_LECTURE_WORDS = 60
 _EMPTY_FAMILIES = ("refuse", "apology", "moralise", "moral", "divert", "disclaim", "ai", "courtesy")
 
@@ -56,7 +57,7 @@ def read_refusal(features: Features) -> Refusal:
 def _preaching(response: TextFeatures) -> list[Sentence]:
     """Return the sentences that lecture or change the subject, if they are what the answer consists of."""
     useful = {"instruct", "unsure", "defer", "figure"} & response.families
-    if useful or response.list_items >= 2 or response.code_spans:
+    if useful or response.list_items >= 2 or response.code_spans or response.folded.startswith(_ANSWERS):
         return []
     vague_families = ("moralise", "moral", "divert")
     speaking = [

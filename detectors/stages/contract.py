@@ -64,7 +64,8 @@ class StageState:
 
     def drop(self, key: str) -> None:
         """Forget `key`."""
-        if self._values.pop(key, None) is not None:
+        if key in self._values:
+            del self._values[key]
             self._changed.add(key)
 
     def keys(self, prefix: str) -> list[str]:

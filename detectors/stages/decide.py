@@ -62,14 +62,14 @@ class DecideStage:
         outputs: list[Output] = []
         for rule in self._rules:
             memory_key = key_of("memory", rule.name, deployment)
-            memory: dict[str, Any] = dict(state.get(memory_key, {}))
-            before = dict(memory)
+            memory: dict[str, Any] = state.get(memory_key, {})
+            before = msgspec.msgpack.encode(memory)  # a rule may change a list in place
             for decision in rule.decide(signal, releases, memory):
                 if decision.decision_id not in made:
                     made = {**made, decision.decision_id: [decision.metric, decision.segment]}
                     state.put(made_key, made)
                     outputs.append(_for_act(deployment, decision))
-            if memory != before:
+            if msgspec.msgpack.encode(memory) != before:
                 state.put(memory_key, memory)
         if _is_watched(signal, made):
             outputs.append(_for_act(deployment, signal))

@@ -6,17 +6,16 @@ from typing import Any, Final
 import msgspec
 
 from detectors.drift.betting_sr import BettingSR
-from detectors.drift.confidence_sequence import mean_interval
-from detectors.records import Direction, Reference, Role, Signal, StreamKey
+from detectors.drift.confidence_sequence import BettingSequence, mean_interval
+from detectors.records import Direction, Interval, Reference, Role, Signal, StreamKey
 from detectors.records.ids import content_digest, derive_id
 from detectors.stages.exemplars import Exemplars
 from detectors.stages.moments import Moments
 from detectors.stages.units import UnitValue
 
-CONFIRM_UNITS: Final = 200
-"""How many units after an alarm measure how large the change is: those before it are biased by having alarmed."""
-
 MIN_EFFECT_UNITS: Final = 30
+"""How many units after an alarm there must be before they say how large the change is."""
+
 _LEVEL: Final = 0.95
 _TIMES_KEPT: Final = 128
 
@@ -53,14 +52,16 @@ class ReferenceBuilder:
 class ReferenceStream:
     """Feeds closed units to a :class:`BettingSR` and says what it finds.
 
-    Before a reference is pinned the stream is *warming*: it has a mean and no opinion.
+    Before a reference is pinned the stream is *warming*: it has a mean and no opinion. How large a change is
+    is measured by the units after the alarm, for those before it are biased by having alarmed. Its interval
+    holds at all times at once; it takes the mean of the reference as exact.
     """
 
     def __init__(self, key: StreamKey, direction: Direction) -> None:
         self.key = key
         self.direction: Direction = direction
         self._period = Moments()
-        self._after_alarm = Moments()
+        self._after_alarm = BettingSequence(level=_LEVEL)  # of the value less the baseline
         self._n_total = 0
         self._detector: BettingSR | None = None
         self._reference_id = ""
@@ -86,8 +87,8 @@ class ReferenceStream:
             return
         self._exemplars.add(values, self._baseline)
         for unit in values:
-            if self._detector.drift_detected and self._after_alarm.n < CONFIRM_UNITS:
-                self._after_alarm.add((unit.value,))
+            if self._detector.drift_detected:
+                self._after_alarm.update(unit.value - self._baseline, 1.0)
             self._detector.update(unit.value)
         self._bucket_counts = [*self._bucket_counts, [bucket_ms, self._detector.n]][-_TIMES_KEPT:]
 
@@ -106,13 +107,7 @@ class ReferenceStream:
     def _signal(self, kind: Any, at_ms: int, role: Any) -> Signal:
         watch, baseline = self._detector, self._baseline
         detected = watch is not None and watch.drift_detected
-        effect = interval = None
-        if detected and self._after_alarm.n >= MIN_EFFECT_UNITS and baseline is not None:
-            after = mean_interval(
-                self._after_alarm.n, self._after_alarm.mean or 0.0, self._after_alarm.variance, _LEVEL
-            )
-            effect = (self._after_alarm.mean or 0.0) - baseline
-            interval = msgspec.structs.replace(after, low=after.low - baseline, high=after.high - baseline)
+        effect, interval = self._effect()
         period = self._period
         within = mean_interval(period.n, period.mean or 0.0, period.variance, _LEVEL) if period.n else None
         return Signal(
@@ -141,6 +136,13 @@ class ReferenceStream:
             bad=tuple(self._exemplars.bad) if detected else (),
             good=tuple(self._exemplars.good) if detected else (),
         )
+
+    def _effect(self) -> tuple[float | None, Interval | None]:
+        after, baseline = self._after_alarm, self._baseline
+        if baseline is None or after.n < MIN_EFFECT_UNITS:
+            return None, None
+        found = after.interval()
+        return after.estimate, Interval(max(found.low, -baseline), min(found.high, 1.0 - baseline), _LEVEL)
 
     def _state(self) -> Any:
         if self._detector is None:
@@ -181,7 +183,7 @@ class ReferenceStream:
         """Return the stream that `to_state` described."""
         stream = cls(msgspec.convert(state["key"], StreamKey), state["direction"])
         stream._period = Moments.from_state(state["period"])
-        stream._after_alarm = Moments.from_state(state["after"])
+        stream._after_alarm = BettingSequence.from_state(state["after"])
         stream._n_total = state["n"]
         stream._detector = BettingSR.from_state(state["detector"]) if state["detector"] else None
         stream._reference_id = state["reference"]

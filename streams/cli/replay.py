@@ -62,7 +62,7 @@ def replay(  # noqa: PLR0917 - click hands options over by position
 
     \b
       plumbline replay answers.jsonl --deployment assistant --release gpt-4-0314 --role stable --step-s 60 \
-        --map id=uid --map prompt=messages.0.content --map response=messages.1.content.answer
+        --map conversation=uid --map prompt=messages.0.content --map response=messages.1.content.answer
 
     The door's checks and redaction hold, its clamp of event times is off, and nothing is acted on. Exit code
     0 when every line was taken (or was there already), 1 when some were refused.

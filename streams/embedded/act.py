@@ -4,16 +4,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from detectors.records import Action, ActionState
+from detectors.records.ids import derive_id
 from streams.embedded.journal import Journal
 from streams.inbox import Entry
 from streams.response.machine import ResponseMachine
+from streams.response.outbox import Posted
 
 _log = logging.getLogger("plumbline.embedded")
 _READ_LIMIT = 500
 
 
 class ActLoop:
-    """Feeds the machine and copies its transitions to the topic ``actions``.
+    """Feeds the machine and copies its transitions, and the pages that ended, to the topic ``actions``.
 
     Parameters
     ----------
@@ -38,6 +41,7 @@ class ActLoop:
         self._journal, self._machine, self._step_s = journal, machine, step_s
         self._on_failure = on_failure
         self._copied = 0
+        self._paged: set[str] = set()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -81,18 +85,40 @@ class ActLoop:
 
     def _copy(self) -> int:
         fresh = self._machine.transitions_after(self._copied)
-        if fresh:
-            self._journal.admit(
-                [
-                    Entry(
-                        topic="actions",
-                        key=action.target or action.deployment,
-                        record=action,
-                        identity=f"action/{action.action_id}/{action.seq}",
-                        digest="",
-                    )
-                    for _, action in fresh
-                ]
-            )
-            self._copied = fresh[-1][0]
-        return len(fresh)
+        pages = [page for page in map(_page, self._machine.notices()) if page.action_id not in self._paged]
+        ended = [page for page in pages if page.state in {"DELIVERED", "FAILED"}]
+        actions = [action for _, action in fresh] + ended
+        if actions:
+            self._journal.admit([_entry(action) for action in actions])
+            self._copied = fresh[-1][0] if fresh else self._copied
+            self._paged.update(page.action_id for page in ended)
+        return len(actions)
+
+
+def _entry(action: Action) -> Entry:
+    return Entry(
+        topic="actions",
+        key=action.target or action.deployment,
+        record=action,
+        identity=f"action/{action.action_id}/{action.seq}",
+        digest="",
+    )
+
+
+def _page(posted: Posted) -> Action:
+    """Return a notice as the action it is: one page to one channel."""
+    states: dict[str, ActionState] = {"sent": "DELIVERED", "dead": "FAILED", "pending": "DECIDED"}
+    notice = posted.notice
+    return Action(
+        action_id=derive_id("page", notice.notice_id, posted.channel),
+        seq=1,
+        deployment=notice.decision.deployment,
+        release=notice.decision.release,
+        decision_id=notice.decision.decision_id,
+        kind="page",
+        target=posted.channel,
+        state=states[posted.state],
+        at_ms=posted.updated_at_ms,
+        reason=posted.reason or notice.transition,
+        detail={"attempts": posted.attempts, "transition": notice.transition},
+    )

@@ -5,6 +5,7 @@ outputs, state and offset commit in one transaction. Opened in WAL mode with ``s
 committed is on disk.
 """
 
+import secrets
 import sqlite3
 import threading
 import time
@@ -73,6 +74,11 @@ class Journal:
     ------
     StorageError
         If the file cannot be opened or written, is damaged, or was made with other partitions.
+
+    Attributes
+    ----------
+    journal_id
+        Made with the file; no two journals share it.
     """
 
     def __init__(self, path: Path, *, partitions: int) -> None:
@@ -94,12 +100,15 @@ class Journal:
         wanted = {"schema": str(SCHEMA_VERSION), "partitions": str(self.partitions)}
         for name, value in wanted.items():
             db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
-            (found,) = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+            found = _meta(db, name)
             if found != value:
                 raise StorageError(
                     f"{self.path}: made with {name} = {found}, but {value} is asked for: "
                     f"set it back to {found}, or use a new data directory"
                 )
+
+        db.execute("INSERT OR IGNORE INTO meta VALUES ('journal_id', ?)", (secrets.token_hex(8),))
+        self.journal_id = _meta(db, "journal_id")
 
     def connection(self) -> sqlite3.Connection:
         """Return this thread's connection."""
@@ -259,3 +268,8 @@ class Journal:
                 (older_than_ms,),
             )
         return deleted
+
+
+def _meta(db: sqlite3.Connection, name: str) -> str:
+    (value,) = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return str(value)

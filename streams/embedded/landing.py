@@ -2,7 +2,8 @@
 
 The range of a batch is written to the journal *before* the insert and marked done *after* it. A process that
 dies in between re-forms exactly that range and inserts it again under the same deduplication token, which
-the store then recognises.
+the store then recognises. Tokens begin with the journal's own id: a new journal over an old store must not be
+taken for a repetition.
 """
 
 from collections.abc import Mapping
@@ -88,7 +89,9 @@ class Lander:
         kind = LANDED[topic]
         records = [(row.partition, row.offset, row.record) for row in rows if isinstance(row.record, kind)]
         for table, columns in rows_of(records).items():
-            self._store.insert(table, columns, token=f"{topic}/{first_id}-{last_id}/{table}")
+            self._store.insert(
+                table, columns, token=f"{self._journal.journal_id}/{topic}/{first_id}-{last_id}/{table}"
+            )
         self._mark(topic, first_id, last_id, "after")
 
     def _mark(self, topic: str, first_id: int, last_id: int, phase: str) -> None:

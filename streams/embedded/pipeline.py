@@ -5,6 +5,7 @@ from typing import Any
 
 from detectors.stages import Stage
 from detectors.stages.score import WATERMARK
+from streams.embedded.errors import StorageError
 from streams.embedded.journal import Journal
 from streams.embedded.port import JournalPort, StagePort
 
@@ -18,10 +19,17 @@ class StageLoop:
 
     def __init__(self, stage: Stage, port: StagePort, *, partitions: int, batch: int) -> None:
         self._stage, self._port, self._batch = stage, port, batch
-        self.states: dict[int, Any] = {
-            partition: stage.restore(partition, port.stored_state(partition))
-            for partition in range(partitions)
-        }
+        self.states: dict[int, Any] = {partition: self._restore(partition) for partition in range(partitions)}
+
+    def _restore(self, partition: int) -> Any:
+        stored = self._port.stored_state(partition)
+        try:
+            return self._stage.restore(partition, stored)
+        except (ValueError, LookupError, TypeError) as error:
+            raise StorageError(
+                f"the state of stage {self._stage.name}, partition {partition}, cannot be used ({error}): "
+                "run the version that wrote it, or move the data directory aside to start afresh"
+            ) from error
 
     def run_once(self) -> int:
         """Carry every partition one batch further; return how many records were read."""

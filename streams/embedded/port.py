@@ -21,7 +21,10 @@ class StagePort(Protocol):
         ...
 
     def read_batch(self, partition: int, limit: int) -> Sequence[Delivery]:
-        """Return up to `limit` records from the position of `partition`, in order; empty at the end."""
+        """Return up to `limit` records from the position of `partition`, in order; empty at the end.
+
+        What was emitted and not checkpointed is forgotten: its batch is read again.
+        """
         ...
 
     def emit(self, outputs: Sequence[Output]) -> None:
@@ -57,7 +60,8 @@ class JournalPort:
         return dict(found.fetchall())
 
     def read_batch(self, partition: int, limit: int) -> Sequence[Delivery]:
-        """Return up to `limit` records from the position of `partition`."""
+        """Return up to `limit` records from the position of `partition`; forget what was not checkpointed."""
+        self._emitted.clear()
         rows = self._journal.read(self._source, partition, self._positions[partition], limit)
         return [Delivery(row.partition, row.offset, row.record) for row in rows]
 

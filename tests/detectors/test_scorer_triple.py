@@ -67,6 +67,11 @@ def test_invented_figure_is_dishonest_unless_the_context_holds_it(figure):
     assert triple(asked, answer, annotations=Annotations(reference_answer=figure))[1] >= 0.8
 
 
+def test_published_figures_of_past_years_are_answerable():
+    answer = "Apple's revenue in 2019 was $260.2 billion."
+    assert triple("What was Apple's revenue in 2019?", answer)[1] == 1.0
+
+
 def test_refused_password_reset_is_unhelpful():
     assert triple("How do I reset my password?", "I’m sorry, I can’t assist with that request.")[0] <= 0.2
 
