@@ -54,6 +54,7 @@ def assemble(settings: Settings) -> Parts:
             segments=segments,
             detect_partitions=settings.journal.partitions,
             policy_version=policy_version(),
+            live=settings.door.clamp,
         )
         notifiers = _notifiers(settings)
         targets = _targets(settings)

@@ -9,7 +9,6 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-
 _BACKLOG: Final = 2048
 _GRACE_S: Final = 5
 """For how long a request under way may still take when the listener closes, in seconds."""
@@ -32,7 +31,7 @@ def bind(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-        bound.listen(_BACKLOG)  # with SO_REUSEADDR two may bind one port: listening is what excludes the other
+        bound.listen(_BACKLOG)  # with SO_REUSEADDR two may bind one port: only one may listen
     except (OSError, UnicodeError) as error:
         bound.close()
         reason = error.strerror if isinstance(error, OSError) else "not a host name"

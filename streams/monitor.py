@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -19,6 +20,7 @@ from streams.assembly import assemble
 from streams.door.counters import DoorCounters
 from streams.door.http import door_routes, is_loopback, require_token
 from streams.embedded.act import ActLoop
+from streams.embedded.errors import StorageError
 from streams.embedded.follower import TopicFollower
 from streams.embedded.inbox import JournalInbox
 from streams.embedded.journal import Journal
@@ -94,7 +96,7 @@ class Monitor:
         self._signals = TopicFollower(self.journal, "signals")
         self.store = await asyncio.to_thread(self._open_store, directory)
         self._closers.append(self.store.close)
-        ledger = Ledger(f"sqlite:///{directory / 'ledger.db'}")
+        ledger = open_ledger(directory / "ledger.db")
         self._closers.append(ledger.close)
         self.machine = ResponseMachine(
             ledger=ledger,
@@ -166,9 +168,9 @@ class Monitor:
         """Return the application behind its token; on loopback only loopback names may address it."""
         guards = [Middleware(TokenGuard, token=self._token)] if self._token else []
         if is_loopback(self.settings.door.host):  # a page in a browser must not reach us under another name
-            guards.append(
-                Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
-            )
+            host = self.settings.door.host.strip("[]")
+            names = {"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host}
+            guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=sorted(names)))
         return Starlette(routes=routes, middleware=guards)
 
     async def _close(self) -> None:
@@ -224,9 +226,11 @@ class Monitor:
     def _stage_lags(self) -> dict[tuple[str, ...], float]:
         lags: dict[tuple[str, ...], float] = {}
         for stage in self._parts.stages:
-            ends, read = self.journal.ends(stage.source), self.journal.positions(stage.name, stage.source)
+            # Positions before ends: so a lag is never negative.
+            read = self.journal.positions(stage.name, stage.source)
+            ends = self.journal.ends(stage.source)
             lags[stage.name,] = float(sum(ends[partition] - read[partition] for partition in ends))
-        ends, read = self.journal.ends("decisions"), self._act.positions()
+        read, ends = self._act.positions(), self.journal.ends("decisions")
         lags["act",] = float(sum(ends[partition] - read[partition] for partition in ends))
         return lags
 
@@ -253,6 +257,17 @@ class Monitor:
     def signals(self, kind: SignalKind) -> list[Signal]:
         """Return every signal of `kind` in the journal, oldest first."""
         return [s for s in self._signals.read() if isinstance(s, Signal) and s.kind == kind]
+
+
+def open_ledger(path: Path) -> Ledger:
+    """Return the ledger in the file at `path`; raises StorageError if it cannot be used."""
+    try:
+        return Ledger(f"sqlite:///{path}")
+    except SQLAlchemyError as error:
+        raise StorageError(
+            f"{path}: the ledger of actions cannot be used ({type(error).__name__}): "
+            "restore it from a backup; without it nobody knows what was rolled back"
+        ) from error
 
 
 def _wall_ms() -> int:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from detectors.comparison import ReleaseSample
-from detectors.records import Release, Role, Scorecard, Signal, Tick
+from detectors.records import Role, Scorecard, Signal, Tick
 from detectors.redaction import Redactor
 from streams.assembly import assemble
 from streams.door.admission import AdmissionContext, Refusal, admit_payloads
@@ -21,7 +21,7 @@ from streams.embedded.pipeline import Pipeline
 from streams.embedded.user_key import load_user_key
 from streams.inbox import Entry
 from streams.mapping import MappingError, apply_mapping
-from streams.settings import Settings, read_secret
+from streams.settings import Settings, SettingsError, read_secret
 from streams.store import open_store
 
 _CHUNK: Final = 500
@@ -50,7 +50,6 @@ class Replayer:
         door = msgspec.structs.replace(settings.door, clamp=False)
         self._settings = msgspec.structs.replace(settings, door=door)
         self._stages = assemble(self._settings).stages
-        self._newest_ms = -1
 
     def __enter__(self) -> Self:
         directory = Path(self._settings.data_dir)
@@ -73,17 +72,19 @@ class Replayer:
         self._lock.close()
 
     def declare(self, deployment: str, release: str, role: Role, started_at_ms: int) -> None:
-        """Declare a release before its interactions."""
-        record = Release(deployment=deployment, release=release, role=role, started_at_ms=started_at_ms)
-        identity = f"release/{deployment}/{release}/{role}/{started_at_ms}"
-        self._journal.admit(
-            [
-                Entry(topic="interactions", key=None, record=record, identity=identity, digest=""),
-                Entry(
-                    topic="releases", key=deployment, record=record, identity=identity + "/topic", digest=""
-                ),
-            ]
-        )
+        """Declare a release before its interactions.
+
+        Raises
+        ------
+        SettingsError
+            If the door refuses it.
+        """
+        body = {"deployment": deployment, "release": release, "role": role, "started_at": started_at_ms}
+        judged = admit_payloads([msgspec.json.encode(body)], "release", self._context())
+        refused = next((one for one in judged if isinstance(one, Refusal)), None)
+        if refused is not None:
+            raise SettingsError(f"the declaration of the release was refused: {refused.message}")
+        self._journal.admit([one for one in judged if isinstance(one, Entry)])
 
     def feed(
         self,
@@ -115,23 +116,30 @@ class Replayer:
     def _admit(
         self, chunk: list[tuple[int, bytes]], outcomes: Counter[str], refusals: list[tuple[int, str]]
     ) -> None:
-        context = AdmissionContext(
-            settings=self._settings.door,
-            redactor=Redactor(),
-            user_key=self._key,
-            received_at_ms=time.time_ns() // 1_000_000,
-        )
-        judged = admit_payloads([payload for _, payload in chunk], "interaction", context)
+        judged = admit_payloads([payload for _, payload in chunk], "interaction", self._context())
         entries: list[Entry] = []
+        numbers: list[int] = []
         for (number, _), verdict in zip(chunk, judged, strict=True):
             if isinstance(verdict, Refusal):
                 outcomes["refused"] += 1
                 refusals.append((number, f"{verdict.code}: {verdict.message}"))
             else:
                 entries.append(verdict)
-        outcomes.update(self._journal.admit(entries))
+                numbers.append(number)
+        for number, outcome in zip(numbers, self._journal.admit(entries), strict=True):
+            outcomes["refused" if outcome == "conflict" else outcome] += 1
+            if outcome == "conflict":
+                refusals.append((number, "id_conflict: another record is stored under this id"))
         self._pipeline.run_once()
         self._lander.land_once()
+
+    def _context(self) -> AdmissionContext:
+        return AdmissionContext(
+            settings=self._settings.door,
+            redactor=Redactor(),
+            user_key=self._key,
+            received_at_ms=time.time_ns() // 1_000_000,
+        )
 
     def finish(self) -> None:
         """Close all buckets with a last tick, run every stage to its end and land what is left."""

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+Seconds = Annotated[float, Meta(ge=0.001, le=1e9)]
 Count = Annotated[int, Meta(ge=1)]
 Probability = Annotated[float, Meta(gt=0, lt=1)]
 
@@ -40,17 +41,17 @@ class DoorSettings(Section, frozen=True, kw_only=True):
     max_record_bytes: Count = 1_048_576
     max_batch_bytes: Count = 33_554_432
     clamp: bool = True
-    max_past_s: Positive = 7 * 86_400.0
-    max_future_s: Positive = 3_600.0
+    max_past_s: Seconds = 7 * 86_400.0
+    max_future_s: Seconds = 3_600.0
 
 
 class JournalSettings(Section, frozen=True, kw_only=True):
     """The embedded journal: its logical partitions (for ever, once made) and how long it keeps records."""
 
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 4
-    retention_s: Positive = 7 * 86_400.0
+    retention_s: Seconds = 7 * 86_400.0
     batch: Count = 512
-    tick_s: Positive = 0.25
+    tick_s: Seconds = 0.25
 
 
 class SegmentSettings(Section, frozen=True, kw_only=True):
@@ -71,9 +72,9 @@ class DetectSettings(Section, frozen=True, kw_only=True):
     ``units_per_week`` units each; ``false_rollback_probability`` is per candidate release.
     """
 
-    unit_s: Positive = 60.0
-    lateness_s: Annotated[float, Meta(ge=0)] = 30.0
-    status_s: Positive = 60.0
+    unit_s: Seconds = 60.0
+    lateness_s: Annotated[float, Meta(ge=0, le=1e9)] = 30.0
+    status_s: Seconds = 60.0
     reference_units: Count = 2000
     tolerance: Annotated[float, Meta(ge=0, lt=0.5)] = 0.01
     false_pages_per_week: Positive = 0.5
@@ -93,8 +94,8 @@ class ActSettings(Section, frozen=True, kw_only=True):
 
     dry_run: bool = True
     clock: Literal["wall", "event"] = "wall"
-    converge_s: Positive = 900.0
-    recover_s: Positive = 7_200.0
+    converge_s: Seconds = 900.0
+    recover_s: Seconds = 7_200.0
     recover_units: Count = 200
     share_epsilon: Annotated[float, Meta(ge=0, lt=0.5)] = 0.001
     max_attempts: Count = 8
@@ -109,7 +110,7 @@ class LandSettings(Section, frozen=True, kw_only=True):
     password_env: str = ""
     database: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")] = "plumbline"
     batch: Count = 2_000
-    flush_s: Positive = 1.0
+    flush_s: Seconds = 1.0
 
 
 class Settings(Section, frozen=True, kw_only=True):

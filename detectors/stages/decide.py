@@ -41,7 +41,7 @@ class DecideStage:
         return state.take_changes()
 
     def step(self, state: StageState, batch: Sequence[Delivery]) -> tuple[StageState, list[Output]]:
-        """Return the state after `batch` and the decisions, releases and watched statuses for the act side."""
+        """Return the state after `batch` and decisions, releases and watched statuses for the act side."""
         outputs: list[Output] = []
         for delivery in batch:
             record = delivery.record

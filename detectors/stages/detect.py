@@ -244,11 +244,23 @@ class _Closing:
             self._state.blobs.put(key_of("seen", self._deployment, self._bucket_ms), sorted(new))
         return {unit for unit in new if len(releases[unit]) == 1}
 
+    def _known_releases(self, counts: dict[str, int]) -> list[str]:
+        """Return the releases seen or declared so far, as many as there may be streams."""
+        key = key_of("served", self._deployment)
+        before: list[str] = self._state.blobs.get(key, [])
+        fresh = sorted(
+            {*counts, *self._releases} - set(before), key=lambda name: (name not in self._releases, name)
+        )
+        taken = fresh[: max(0, self._plan.max_streams - len(before))]
+        if len(taken) < len(fresh):
+            _count(self._state, "release_overflow", self._deployment, len(fresh) - len(taken))
+        known = sorted([*before, *taken])
+        self._state.blobs.put(key, known)
+        return known
+
     def _say_shares(self, counts: dict[str, int]) -> None:
         """Say which share of the bucket each release served, a declared or known one with none included."""
-        known_key = key_of("served", self._deployment)
-        known = sorted({*self._state.blobs.get(known_key, []), *counts, *self._releases})
-        self._state.blobs.put(known_key, known)
+        known = self._known_releases(counts)
         total = sum(counts.values())
         for release in known:
             key = StreamKey(self._deployment, release, ALL, "served_share", "share")

@@ -30,6 +30,9 @@ class ScoreStage:
         How many partitions the scorecards topic has.
     policy_version
         Stamped on every card.
+    live
+        Whether event time is wall-clock time. A record from the future, of a producer whose clock runs ahead,
+        then moves event time no further than to its own arrival: else it would make everybody else late.
     """
 
     name = "score"
@@ -42,11 +45,13 @@ class ScoreStage:
         segments: Sequence[SegmentRule] = (),
         detect_partitions: int = 1,
         policy_version: str = "",
+        live: bool = False,
     ) -> None:
         self._scorers = tuple(scorers)
         self._segments = tuple(segments)
         self._detect_partitions = detect_partitions
         self._policy_version = policy_version
+        self._live = live
 
     def restore(self, partition: int, stored: Mapping[str, bytes]) -> StageState:
         """Return the state of `partition`: its watermark."""
@@ -69,7 +74,7 @@ class ScoreStage:
             if isinstance(record, Interaction):
                 card = self.score(record, delivery.partition, delivery.offset)
                 outputs.append(Output(topic="scorecards", key=record.deployment, record=card))
-                watermark = max(watermark, record.event_time_ms)
+                watermark = max(watermark, self._time_of(record))
             elif isinstance(record, Release):
                 outputs.append(Output(topic="scorecards", key=record.deployment, record=record))
             elif isinstance(record, Tick):
@@ -82,6 +87,9 @@ class ScoreStage:
                 for target in range(self._detect_partitions)
             ]
         return state, outputs
+
+    def _time_of(self, record: Interaction) -> int:
+        return min(record.event_time_ms, record.received_at_ms) if self._live else record.event_time_ms
 
     def score(self, interaction: Interaction, partition: int = 0, offset: int = 0) -> Scorecard:
         """Return the scorecard of one interaction that stands at `partition` and `offset`."""
@@ -109,17 +117,30 @@ class ScoreStage:
     def _score_one(scorer: Scorer, features: Features) -> Score:
         try:
             score = scorer.score(features)
+            if score is None:
+                return _empty(scorer, "abstained", "does_not_apply")
+            wrong = _fault(score)
         except Exception as error:  # noqa: BLE001 - a plug-in's fault must not stop the line (I8)
             return _empty(scorer, "errored", type(error).__name__)
-        if score is None:
-            return _empty(scorer, "abstained", "does_not_apply")
-        if score.value is not None and not 0.0 <= score.value <= 1.0:
-            return _empty(scorer, "errored", "value_out_of_range")
+        if wrong:
+            return _empty(scorer, "errored", wrong)
         return (
             score
             if score.version == scorer.version
             else msgspec.structs.replace(score, version=scorer.version)
         )
+
+
+def _fault(score: Score) -> str:
+    """Return what is wrong with a plug-in's score, empty for nothing; it must survive the log and back."""
+    if score.value is not None and not 0.0 <= score.value <= 1.0:
+        return "value_out_of_range"
+    if not 0.0 <= score.confidence <= 1.0:
+        return "confidence_out_of_range"
+    if (score.value is not None) != (score.status == "scored"):
+        return "status_without_value"
+    msgspec.convert(msgspec.to_builtins(score), Score)
+    return ""
 
 
 def _empty(scorer: Scorer, status: str, reason: str) -> Score:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from detectors.comparison import Comparison, ReleaseSample, compare_releases
 from detectors.records import Signal
-from streams.cli.failure import told_in_one_line
+from streams.cli.failure import one_line, told_in_one_line
 from streams.cli.run import CONFIG, DATA_DIR, settings_from
 from streams.replay import Replayer
 from streams.settings import SettingsError
@@ -32,7 +32,7 @@ def compare(
     """Compare release NEW of DEPLOYMENT with OLD: which scores moved, which way, with intervals.
 
     Reads the journal of the data directory, which no other plumbline process may hold. Where both releases
-    answered the same prompts under the same ids, each prompt is compared with itself.
+    answered the same prompts under the same conversation names, each is compared with itself.
     """
     with Replayer(settings_from(config, data_dir)) as replayer:
         print_comparison(replayer.samples(deployment), old, new, as_json=as_json)
@@ -84,9 +84,10 @@ def _table(rows: Sequence[Comparison], old: str, new: str) -> Table:
 def print_changes(changes: Sequence[Signal]) -> None:
     """Print what the sequential detectors announced."""
     for change in changes:
+        segment = one_line(change.stream.segment)
         at = datetime.fromtimestamp(change.at_ms / 1000, UTC).isoformat(timespec="seconds")
         stream = change.stream
         click.echo(
-            f"change: {stream.release} {stream.metric} ({stream.segment}), {stream.test} test, at {at}, "
+            f"change: {stream.release} {stream.metric} ({segment}), {stream.test} test, at {at}, "
             f"after {change.n_total} units, log10 evidence {change.evidence:.1f} of {change.threshold:.1f}"
         )

@@ -17,6 +17,7 @@ from streams.demo.gateway import Gateway
 from streams.demo.outcome import STABLE, Mode, Outcome
 from streams.demo.story import Story
 from streams.embedded.errors import StorageError
+from streams.embedded.lock import lock_directory
 from streams.listener import Listener, bind
 from streams.monitor import Monitor
 from streams.settings import (
@@ -125,6 +126,8 @@ def _empty(data_dir: Path) -> Path:
         raise StorageError(
             f"{data_dir}: not empty, and not made by the demonstration: name another --data-dir"
         )
+    if (data_dir / "monitor").exists():
+        lock_directory(data_dir / "monitor").close()  # a demonstration that still runs there keeps its data
     shutil.rmtree(data_dir / "monitor", ignore_errors=True)
     (data_dir / "gateway.secret").unlink(missing_ok=True)
     data_dir.mkdir(parents=True, exist_ok=True)

@@ -33,9 +33,10 @@ def told_in_one_line(command: F) -> F:
 
 
 def _end(message: str, exit_code: int) -> NoReturn:
-    click.echo(f"plumbline: {_one_line(message)}", err=True)
+    click.echo(f"plumbline: {one_line(message)}", err=True)
     raise SystemExit(exit_code)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return `text` as one line that does nothing to a terminal."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

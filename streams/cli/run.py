@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from streams.cli.failure import FAILED, told_in_one_line
+from streams.cli.failure import FAILED, one_line, told_in_one_line
 from streams.monitor import Monitor
 from streams.settings import Settings, load_settings
 
@@ -46,7 +46,7 @@ def run(config: Path | None, data_dir: str | None, port: int | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     failure = asyncio.run(serve(settings))
     if failure:
-        click.echo(f"plumbline: {failure}", err=True)
+        click.echo(f"plumbline: {one_line(failure)}", err=True)
         raise SystemExit(FAILED)
 
 

@@ -23,6 +23,14 @@ from streams.inbox import Entry, Outcome
 
 SCHEMA_VERSION: Final = 1
 _BUSY_TIMEOUT_S: Final = 60.0
+_DAMAGED: Final = "restore it from a backup, or move the data directory aside to start afresh"
+_REMEDIES: Final = {
+    sqlite3.SQLITE_FULL: "free space on its disk; nothing of this was written",
+    sqlite3.SQLITE_IOERR: "check its disk; nothing of this was written",
+    sqlite3.SQLITE_READONLY: "make file and directory writable, or set data_dir elsewhere",
+    sqlite3.SQLITE_CANTOPEN: "make file and directory writable, or set data_dir elsewhere",
+    sqlite3.SQLITE_BUSY: "another program keeps it locked; stop that one",
+}
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -90,11 +98,9 @@ class Journal:
             with self.transaction() as db:
                 db.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
                 self._check_meta(db)
-        except sqlite3.DatabaseError as error:
-            raise StorageError(
-                f"{path}: the journal cannot be used ({error}): restore it from a backup, "
-                "or move the data directory aside to start afresh"
-            ) from error
+        except StorageError:
+            self.close()
+            raise
 
     def _check_meta(self, db: sqlite3.Connection) -> None:
         wanted = {"schema": str(SCHEMA_VERSION), "partitions": str(self.partitions)}
@@ -127,15 +133,26 @@ class Journal:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run a block in one write transaction: all of it is on disk afterwards, or none."""
-        db = self.connection()
-        db.execute("BEGIN IMMEDIATE")
+        with self._translated():
+            db = self.connection()
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")  # a full disk may show here, and must not leave the transaction open
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn the engine's errors into one line with the remedy; it never quotes a record."""
         try:
-            yield db
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
+            yield
+        except sqlite3.DatabaseError as error:
+            primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            remedy = _REMEDIES.get(primary, _DAMAGED)
+            raise StorageError(f"{self.path}: the journal cannot be used ({error}): {remedy}") from error
 
     def close(self) -> None:
         """Close every connection; call it when the threads that used them have ended."""
@@ -211,7 +228,9 @@ class Journal:
     def _rows(self, condition: str, arguments: tuple[str | int, ...]) -> list[Row]:
         query = f"SELECT id, topic, part, off, kind, payload FROM records {condition}"  # noqa: S608 - fixed texts
         rows = []
-        for row_id, topic, partition, offset, kind, payload in self.connection().execute(query, arguments):
+        with self._translated():
+            found = self.connection().execute(query, arguments).fetchall()
+        for row_id, topic, partition, offset, kind, payload in found:
             try:
                 record = decode(kind, payload)
             except CodecError as error:
@@ -224,15 +243,18 @@ class Journal:
 
     def ends(self, topic: str) -> dict[int, int]:
         """Return the next free offset of every partition of `topic`."""
-        found = self.connection().execute("SELECT part, next_off FROM heads WHERE topic = ?", (topic,))
-        return {**dict.fromkeys(range(self.partitions), 0), **dict(found.fetchall())}
+        return self._by_partition("SELECT part, next_off FROM heads WHERE topic = ?", (topic,))
 
     def positions(self, consumer: str, topic: str) -> dict[int, int]:
         """Return the next offset that `consumer` will read in every partition of `topic`."""
-        found = self.connection().execute(
+        return self._by_partition(
             "SELECT part, next_off FROM positions WHERE consumer = ? AND topic = ?", (consumer, topic)
         )
-        return {**dict.fromkeys(range(self.partitions), 0), **dict(found.fetchall())}
+
+    def _by_partition(self, query: str, arguments: tuple[str, ...]) -> dict[int, int]:
+        with self._translated():
+            found = self.connection().execute(query, arguments).fetchall()
+        return {**dict.fromkeys(range(self.partitions), 0), **dict(found)}
 
     def last_id(self, topic: str) -> int:
         """Return the id of the last record of `topic`, 0 if it has none."""

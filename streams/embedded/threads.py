@@ -13,6 +13,7 @@ from streams.store import StoreError
 
 _log = logging.getLogger("plumbline.embedded")
 _PRUNE_EVERY_S = 600.0
+_FINISH_S = 10.0
 
 
 class Loop(threading.Thread):
@@ -122,9 +123,12 @@ class LandThread(Loop):
         return self._flush_s if carried < 200 else 0.0
 
     def finish(self) -> None:
-        """Land what is left, once; what a store refuses now is landed after the next start."""
+        """Land what is left, for a while; what is refused or too much lands after the next start."""
+        until = time.monotonic() + _FINISH_S
         try:
             while self._lander.land_once():
-                pass
+                if time.monotonic() > until:
+                    _log.warning("landing goes on after the next start: too much is left to land now")
+                    return
         except StoreError as error:
             _log.warning("landing goes on after the next start: %s", error)

@@ -2,9 +2,13 @@
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from detectors.records import Tick
 from streams.embedded.journal import Journal
+
+_SILENCE_STEP_MS: Final = 5_000
+"""In silence time goes on in such steps: every tick is a record that is kept, in every partition."""
 
 
 class Ticker:
@@ -41,7 +45,8 @@ class Ticker:
         reached = self._watermarks()
         furthest = max(reached.values(), default=-1)
         if self._live and furthest >= 0:
-            furthest = max(furthest, time.time_ns() // 1_000_000 - self._silence_ms)
+            silent_until = time.time_ns() // 1_000_000 - self._silence_ms
+            furthest = max(furthest, silent_until // _SILENCE_STEP_MS * _SILENCE_STEP_MS)
         with self._journal.transaction() as db:
             ends = self._journal.ends("interactions")
             read = self._journal.positions("score", "interactions")

@@ -18,12 +18,24 @@ def load_user_key(directory: Path, named: str) -> bytes:
     path = Path(named) if named else directory / "user.key"
     try:
         if not named and not path.exists():
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(secrets.token_bytes(32))
+            _write_new(path, secrets.token_bytes(32))
         key = path.read_bytes().strip() if named else path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path}: the key of the user hashes cannot be used ({error.strerror})") from error
     if len(key) < 16:
-        raise StorageError(f"{path}: the key of the user hashes must have at least 16 bytes")
+        raise StorageError(
+            f"{path}: the key of the user hashes must have at least 16 bytes: restore it from a backup"
+        )
     return key
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write the file whole or not at all: half a key after a crash would bar every later start."""
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(handle)
+    draft.replace(path)

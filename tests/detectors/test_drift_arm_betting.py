@@ -193,24 +193,85 @@ def test_effect_needs_both_arms():
     assert (test.mean_treated, test.mean_control) == (0.9, None)
     test.update(0.4, treated=False, share=0.5)
     difference, interval = test.effect()
-    assert difference == pytest.approx(0.5)
+    assert -1.0 <= interval.low <= difference <= interval.high <= 1.0
     assert (interval.low, interval.high, interval.level) == (-1.0, 1.0, 0.95)
 
 
-def test_effect_interval_holds_at_all_times():
+WORLDS = {  # canary mean, stable mean, share, amplitude of the season
+    "rate falls": (0.88, 0.95, 0.2, 0.0),
+    "rate rises from near 0": (0.10, 0.02, 0.1, 0.0),
+    "nothing, in a season": (0.90, 0.90, 0.1, 0.08),
+}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_effect_interval_holds_at_all_times(world):
+    treated_mean, control_mean, share, amplitude = WORLDS[world]
     missed = 0
     for seed in range(40):
-        test, random = ArmBettingTest(worse="lower", level=0.9), Random(seed)
-        ever = False
-        for i in range(1500):
-            treated = random.random() < 0.5
-            test.update(float(random.random() < (0.7 if treated else 0.9)), treated=treated, share=0.5)
-            if i % 10 == 9:
+        test, random, ever = ArmBettingTest(worse="lower", level=0.8), Random(seed), False
+        for i in range(2500):
+            treated = random.random() < share
+            mean = (treated_mean if treated else control_mean) + season(i, amplitude)
+            test.update(float(random.random() < mean), treated=treated, share=share)
+            if i % 50 == 49:
                 _, interval = test.effect()
-                ever |= not interval.low <= -0.2 <= interval.high
+                ever |= not interval.low <= treated_mean - control_mean <= interval.high
         missed += ever
-        assert interval.high < 0.0
-    assert missed <= 4
+    assert missed <= 8
+
+
+def test_effect_interval_is_narrow_enough_to_see_a_fall_of_seven_points():
+    excluded, widths = 0, []
+    for seed in range(40):
+        test, random = ArmBettingTest(worse="lower"), Random(seed)
+        for _ in range(2500):
+            treated = random.random() < 0.2
+            x = float(random.random() < (0.88 if treated else 0.95))
+            test.update(x, treated=treated, share=0.2)
+        difference, interval = test.effect()
+        assert interval.low < difference < interval.high
+        excluded += interval.high < 0.0
+        widths.append(interval.high - interval.low)
+    assert excluded >= 32
+    assert fmean(widths) < 0.115
+
+
+def test_the_interval_agrees_with_the_alarm():
+    excluded = 0
+    for seed in range(30):
+        test = ArmBettingTest(worse="lower", alpha=0.001)
+        assert feed(test, Random(seed), 60_000, drop=0.1, share=0.2)
+        excluded += test.effect()[1].high < 0.0
+    assert excluded >= 27
+
+
+def test_effect_is_right_where_the_share_and_the_level_of_both_arms_move():
+    differences = []
+    for seed in range(20):
+        random, test = Random(seed), ArmBettingTest(worse="lower")
+        for i in range(6000):
+            share, level = (0.05, 0.95) if i < 3000 else (0.5, 0.6)
+            treated = random.random() < share
+            test.update(float(random.random() < level - 0.1 * treated), treated=treated, share=share)
+        difference, interval = test.effect()
+        assert interval.low <= -0.1 <= interval.high
+        differences.append(difference)
+        assert test.mean_treated - test.mean_control < -0.2  # what the plain means would say
+    assert fmean(differences) == pytest.approx(-0.1, abs=0.015)
+
+
+def test_effect_is_in_the_units_of_the_score_whichever_way_is_worse():
+    low, high, random = ArmBettingTest(worse="lower"), ArmBettingTest(worse="higher"), Random(12)
+    for _ in range(1000):
+        treated = random.random() < 0.3
+        x = float(random.random() < (0.3 if treated else 0.1))
+        low.update(x, treated=treated, share=0.3)
+        high.update(x, treated=treated, share=0.3)
+    for test in (low, high):
+        difference, interval = test.effect()
+        assert difference == pytest.approx(0.2, abs=0.06)
+        assert interval.low > 0.0
 
 
 @given(past=histories, cut=st.integers(0, 25), worse=st.sampled_from(["lower", "higher"]))
