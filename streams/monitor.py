@@ -214,6 +214,13 @@ class Monitor:
             "stage_lag_records", "Records that a stage has not read yet.", ("stage",), self._stage_lags()
         )
         yield Gauge(
+            "not_detected_records",
+            "Late records, and streams or segment values over their bound.",
+            ("kind", "deployment"),
+            {labels: float(count) for labels, count in self._pipeline.not_detected().items()},
+            is_counter=True,
+        )
+        yield Gauge(
             "landing_lag_records", "Records not landed yet.", ("topic",), _labelled(self._lander.lag())
         )
         yield Gauge(

@@ -12,6 +12,8 @@ from detectors.records import Interval
 
 _VERSION: Final = 1
 _BETS: Final = tuple(0.9 * 0.5**k for k in range(8))
+_HARMONIC: Final = sum(1.0 / (k + 1) for k in range(8))
+_LOG_WEIGHTS: Final = tuple(-math.log((k + 1) * _HARMONIC) for k in range(8))  # few units need large bets
 _LARGEST_RISK: Final = 0.95  # no bet may lose more of its capital to one unit
 _SMALLEST_LOSS: Final = 0.05  # below it, the remainder's factor would be a quotient of rounding errors
 _STEPS: Final = tuple(0.5**k for k in range(10, -2, -1))
@@ -42,8 +44,9 @@ class BettingSequence:
 
     For a bet :math:`\lambda`, the capital :math:`\prod (1 + \lambda (z_t - \delta b_t))` is a nonnegative
     martingale at the true :math:`\delta` and falls as :math:`\delta` grows. The interval drops, from below,
-    every :math:`\delta` at which the average capital over a grid of bets reached ``2 / (1 - level)``, and
-    from above likewise, with the bets turned. Each end errs with half of ``1 - level`` (Ville).
+    every :math:`\delta` at which the weighted average of the capitals over a grid of bets reached
+    ``2 / (1 - level)``, and from above likewise, with the bets turned. Each end errs with half of
+    ``1 - level`` (Ville's inequality).
 
     So that no unit has to be kept, each capital is bounded from below by sums of powers:
     :math:`\log(1 + y) \ge y - y^2/2 + y^3/3 - \kappa(q) y^4` for :math:`y \ge -q`, where
@@ -61,7 +64,7 @@ class BettingSequence:
 
     Notes
     -----
-    Constant time (1.5 us an update, 0.5 ms an interval) and 19 numbers of state.
+    Constant time (about 1 us an update and 1.5 ms an interval), 210 bytes of state.
 
     References
     ----------
@@ -194,13 +197,14 @@ class BettingSequence:
         fourth = s[9] + d * (4.0 * s[10] + d * (6.0 * s[11] + d * (4.0 * s[12] + d * s[13])))
         against = max(0.0, side * delta)
         loss = (-self._lowest if side > 0.0 else self._highest) + against * self._largest
-        logs = [-math.inf]
-        for bet in _BETS:
+        logs: list[float] = []
+        for bet, log_weight in zip(_BETS, _LOG_WEIGHTS, strict=True):
             if bet * (1.0 + against) <= _LARGEST_RISK:  # known beforehand: |z| <= 1 and b <= 1
                 odd = side * (bet * first + bet**3 * third / 3.0)
-                logs.append(odd - bet**2 * second / 2.0 - _remainder(bet * loss) * bet**4 * fourth)
+                even = bet**2 * second / 2.0 + _remainder(bet * loss) * bet**4 * fourth
+                logs.append(log_weight + odd - even)
         top = max(logs)
-        return top + math.log(sum(math.exp(log - top) for log in logs) / len(_BETS))
+        return top + math.log(sum(math.exp(log - top) for log in logs))
 
 
 def _remainder(loss: float) -> float:

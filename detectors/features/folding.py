@@ -13,10 +13,13 @@ _LOOKALIKES = dict(zip("авеіјкмнорсѕтухԁɡοαερτυν", "abei
 _CYRILLIC_OR_GREEK = re.compile("[\u0370-\u03ff\u0400-\u04ff]")
 _LATIN = re.compile("[a-z]")
 _LEET = str.maketrans("0134578@$!|", "oieastbasil")
+_LEET_SIGN = re.compile(r"[0134578@$!|]")
 _LEET_WORD = re.compile(r"[a-z0134578@$!|]+")
 _SPACED_WORD = re.compile(r"\b\w(?:[ .*_-]\w){3,}\b")
 _SEPARATORS = re.compile(r"[ .*_-]")
 _INVISIBLE = frozenset({"Mn", "Me", "Cf"})
+_NOT_ASCII = re.compile("[^\x00-\x7f]")
+_NOT_ASCII_RUN = re.compile("[^\x00-\x7f]+")
 
 
 class _FoldTable(dict[int, str]):
@@ -63,10 +66,15 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text.lower()
-    folded = text.translate(_TABLE)
+    # Only the runs outside ASCII go through the table; bytes.lower() lowers A to Z and nothing else.
+    folded = _NOT_ASCII_RUN.sub(_fold_run, text).encode().lower().decode()
     if _CYRILLIC_OR_GREEK.search(folded) and _LATIN.search(folded):
         folded = _fold_mixed(folded)
     return folded
+
+
+def _fold_run(match: re.Match[str]) -> str:
+    return match.group().translate(_TABLE)
 
 
 def _fold_mixed(text: str) -> str:
@@ -87,13 +95,19 @@ def offsets(text: str) -> list[int] | None:
     >>> offsets("plain") is None
     True
     """
-    if text.isascii():
+    if text.isascii() or all(len(_TABLE[ord(character)]) == 1 for character in set(text)):
         return None
     places: list[int] = []
-    for place, character in enumerate(text):
-        places.extend([place] * len(_TABLE[ord(character)]))
-    places.append(len(text))
-    return None if places == list(range(len(text) + 1)) else places
+    start = 0
+    for match in _NOT_ASCII.finditer(text):
+        place = match.start()
+        width = len(_TABLE[ord(match.group())])
+        if width != 1:
+            places.extend(range(start, place))
+            places.extend([place] * width)
+            start = place + 1
+    places.extend(range(start, len(text) + 1))
+    return places
 
 
 def unmask(folded: str) -> str:
@@ -107,7 +121,7 @@ def unmask(folded: str) -> str:
     'hack the wifi in 2024!'
     """
     joined = _SPACED_WORD.sub(lambda match: _SEPARATORS.sub("", match.group()), folded)
-    return _LEET_WORD.sub(_unmask_word, joined)
+    return _LEET_WORD.sub(_unmask_word, joined) if _LEET_SIGN.search(joined) else joined
 
 
 def _unmask_word(match: re.Match[str]) -> str:

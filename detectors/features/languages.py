@@ -2,8 +2,7 @@
 
 import re
 import tomllib
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -33,7 +32,7 @@ class Language(NamedTuple):
 UNKNOWN = Language("", 0.0)
 
 
-def language_of_words(words: Iterable[str]) -> Language:
+def language_of_words(words: Sequence[str]) -> Language:
     """Return the language whose function words the folded `words` hold, or `UNKNOWN` if they do not decide.
 
     Knows English, Spanish, French, German, Italian, Portuguese and Dutch.
@@ -48,18 +47,17 @@ def language_of_words(words: Iterable[str]) -> Language:
     Language(code='', confidence=0.0)
     """
     table = _function_words()
-    hits: Counter[str] = Counter()
-    total = 0
-    for word in words:
-        total += 1
-        for language in table.get(word, ()):
-            hits[language] += 1
-    ranked = hits.most_common(2)
-    if not ranked:
+    found = [languages for word in words if (languages := table.get(word)) is not None]
+    if len(found) < 2:
         return UNKNOWN
-    best, count = ranked[0]
-    second = ranked[1][1] if len(ranked) > 1 else 0
-    if count < 2 or count < 0.15 * total or count < 1.4 * second:
+    hits: dict[str, int] = {}
+    for languages in found:
+        for language in languages:
+            hits[language] = hits.get(language, 0) + 1
+    best = max(hits, key=hits.__getitem__)
+    count = hits.pop(best)
+    second = max(hits.values(), default=0)
+    if count < 2 or count < 0.15 * len(words) or count < 1.4 * second:
         return UNKNOWN
     margin = (count - second) / count
     return Language(best, round(min(0.99, 0.6 + 0.1 * margin + 0.06 * min(count, 5)), 4))
@@ -81,7 +79,7 @@ def language_of_text(text: str) -> Language:
     letters = sum(map(str.isalpha, sample))
     if not letters:
         return UNKNOWN
-    for code, script in _SCRIPTS.items():
+    for code, script in () if sample.isascii() else _SCRIPTS.items():
         found = len(script.findall(sample))
         if found * (3 if code in _UNSPACED else 2) > letters and found >= 2:
             return Language(code, 0.95)
@@ -91,7 +89,7 @@ def language_of_text(text: str) -> Language:
     return Language(code, round(float(confidence), 4))
 
 
-def has_function_words(words: Iterable[str], language: str) -> bool:
+def has_function_words(words: Sequence[str], language: str) -> bool:
     """Return whether at least two, and one in eight, of the folded `words` are function words of `language`.
 
     Only function words that no other known language shares count.
@@ -101,9 +99,8 @@ def has_function_words(words: Iterable[str], language: str) -> bool:
     >>> has_function_words("the invoice is in your account".split(), "en")
     True
     """
-    given = list(words)
-    found = len(_own_words().get(language, frozenset()).intersection(given))
-    return found >= 2 and found * 8 >= len(given)
+    found = len(_own_words().get(language, frozenset()).intersection(words))
+    return found >= 2 and found * 8 >= len(words)
 
 
 @cache

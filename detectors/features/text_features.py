@@ -9,10 +9,14 @@ from detectors.features.cues import cue_rules, family_of
 from detectors.features.languages import UNKNOWN, Language, language_of_text, language_of_words
 
 _FENCE = re.compile(r"```[^`]*(?:```|\Z)")
-_BREAK = re.compile(r"[.!?](?=[\s\"')*_]|\Z)[\"')*_]*\s*|\n\s*|[。！？]\s*|[;:](?=\s*\n)\s*")
+# It begins with one class of characters, and asks only then which it was, so that the search is fast.
+_BREAK = re.compile(
+    r"[.!?\n。！？;:](?:(?<=[.!?])(?=[\s\"')*_]|\Z)[\"')*_]*\s*|(?<=[\n。！？])\s*|(?<=[;:])(?=\s*\n)\s*)"
+)
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _MARKUP = re.compile(r"^(?:_|[^\w\"'(\[$€£¥<])*(?:\(?\d{1,2}[.)]\s+)?(?:_|[^\w\"'(\[$€£¥<])*")
 _LIST_ITEM = re.compile(r"(?m)^[ \t]{0,12}(?:[-*+\u2022]|\(?\d{1,2}[.)]|step \d{1,2}\b)[ \t:]")
+_ITEM_NUMBER_CHARACTERS = 6  # before its full stop
 _ITEM_NUMBER = re.compile(r"\W{0,4}\d{1,2}\. *")
 _NOISE = re.compile(r"https?://\S+|\[[A-Za-z_]{2,20}\]|`[^`\n]*`|\S*@\S+|(?<!\w)/\S+")
 _LANGUAGE_CHARACTERS = 500
@@ -174,19 +178,20 @@ def _cut(text: str, start: int, stop: int) -> list[tuple[int, int, str]]:
     """Return (start, end, text) of the sentences in ``text[start:stop]``."""
     found: list[tuple[int, int, str]] = []
     for match in _BREAK.finditer(text, start, stop):
-        if text[match.start()] == "." and text.endswith(_ABBREVIATIONS, start, match.start() + 1):
-            continue
-        if _ITEM_NUMBER.fullmatch(text, start, match.end()) and match.end() < stop:
-            continue
-        _append(found, text, start, match.end())
-        start = match.end()
+        at, end = match.span()
+        if text[at] == ".":
+            if text.endswith(_ABBREVIATIONS, start, at + 1):
+                continue
+            if at - start <= _ITEM_NUMBER_CHARACTERS and end < stop and _ITEM_NUMBER.fullmatch(text, start, end):
+                continue
+        _append(found, text, start, end)
+        start = end
     _append(found, text, start, stop)
     return found
 
 
 def _append(found: list[tuple[int, int, str]], text: str, start: int, stop: int) -> None:
-    piece = text[start:stop]
-    if (lead := _MARKUP.match(piece)) is not None:
+    if not text[start : start + 1].isalpha() and (lead := _MARKUP.match(text[start:stop])) is not None:
         start += lead.end()
     piece = text[start:stop].rstrip(_TRAILING_MARKUP)
     if any(map(str.isalnum, piece[:40])):

@@ -1,5 +1,6 @@
 """Replaces personal data and secrets by typed placeholders, and says where they stood."""
 
+import re
 import unicodedata
 from functools import cache
 from typing import Final
@@ -8,7 +9,8 @@ from detectors.patterns import Pattern, PatternSet
 from detectors.records import Redaction
 from detectors.redaction.kinds import ALL, KINDS
 
-_INVISIBLE: Final = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
+_INVISIBLE: Final = re.compile("[\u00ad\u200b\u200c\u200d\u2060\ufeff]")
+_NOT_ASCII: Final = re.compile("[^\x00-\x7f]+")
 _HYPHENS: Final = frozenset("‐‑‒–−")
 
 Hit = tuple[int, int, str]
@@ -86,20 +88,33 @@ def _view(text: str) -> tuple[str, list[int] | None]:
     """Return `text` as patterns read it (narrowed, invisible removed), and its places in `text`."""
     if text.isascii():
         return text, None
-    characters: list[str] = []
+    view = _NOT_ASCII.sub(lambda match: match.group().translate(_PLAIN), text)
+    if len(view) == len(text):  # characters are only replaced one to one, or removed
+        return view, None
     places: list[int] = []
-    for place, character in enumerate(text):
-        if character in _INVISIBLE:
-            continue
-        characters.append(character if character < "\x80" else _plain(character))
-        places.append(place)
-    places.append(len(text))
-    return "".join(characters), places
+    start = 0
+    for match in _INVISIBLE.finditer(text):
+        places.extend(range(start, match.start()))
+        start = match.end()
+    places.extend(range(start, len(text) + 1))
+    return view, places
 
 
-@cache
+class _PlainTable(dict[int, str]):
+    """Narrows characters on first sight and remembers them: bounded by the number of code points."""
+
+    def __missing__(self, code: int) -> str:
+        plain = _plain(chr(code))
+        self[code] = plain
+        return plain
+
+
+_PLAIN: Final = _PlainTable()
+
+
 def _plain(character: str) -> str:
-    # Bounded by the number of code points.
+    if _INVISIBLE.match(character):
+        return ""
     if "\ud800" <= character <= "\udfff":
         return "\ufffd"
     if character in _HYPHENS:

@@ -11,7 +11,7 @@ from detectors.features.folding import fold
 from detectors.features.text_features import Sentence
 from detectors.patterns import PatternSet
 
-_FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
+_FIGURE = re.compile(r"\d\d*(?:[.,]\d+)*")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _MONTH_OR_DAY = re.compile(
     r"\b(jan(?:uary)?|feb(?:ruary)?|march|april|june|july|august|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|"

@@ -10,7 +10,7 @@ from detectors.records import Release, Scorecard, Signal, StreamKey, Tick
 from detectors.records.ids import derive_id
 from detectors.stages.arm_stream import ArmStream
 from detectors.stages.contract import Delivery, Output
-from detectors.stages.detect_state import DetectState, key_of
+from detectors.stages.detect_state import COUNTS, DetectState, key_of
 from detectors.stages.moments import Moments
 from detectors.stages.reference_stream import ReferenceBuilder, ReferenceStream
 from detectors.stages.units import (
@@ -282,5 +282,6 @@ class _Closing:
 
 
 def _count(state: DetectState, what: str, deployment: str, by: int = 1) -> None:
-    key = key_of(what, deployment)
-    state.blobs.put(key, state.blobs.get(key, 0) + by)
+    counts: dict[str, dict[str, int]] = state.blobs.get(COUNTS, {})
+    of_kind = counts.get(what, {})
+    state.blobs.put(COUNTS, {**counts, what: {**of_kind, deployment: of_kind.get(deployment, 0) + by}})

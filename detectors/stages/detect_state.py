@@ -1,7 +1,7 @@
 """The live state of the detect stage, and its keyed blobs."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -11,6 +11,9 @@ from detectors.stages.contract import StageState
 from detectors.stages.moments import Moments
 from detectors.stages.reference_stream import ReferenceBuilder, ReferenceStream
 from detectors.stages.units import Entry
+
+COUNTS: Final = "counts"
+"""Blob of what was not detected, by kind (late, stream_overflow, segment_overflow) and deployment."""
 
 
 def key_of(kind: str, *parts: Any) -> str:

@@ -97,7 +97,8 @@ def check_outputs_state_and_position_commit_together(bench: PortBench) -> None:
     require(bench.visible(0) == [], "a failed checkpoint left outputs")
     again = bench.open_port(_STAGE)
     require(again.stored_state(0) == {}, "a failed checkpoint left state")
-    require([one.offset for one in again.read_batch(0, 2)] == [0, 1], "a failed checkpoint moved the position")
+    offsets = [one.offset for one in again.read_batch(0, 2)]
+    require(offsets == [0, 1], "a failed checkpoint moved the position")
     require(_pass_on(bench, again, 0, 2) == 2, "the batch was not read again")
     require(bench.visible(0) == sample_records(2), "the outputs are not there once after the second try")
 

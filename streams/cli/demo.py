@@ -5,6 +5,7 @@ import base64
 import logging
 import secrets
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def _empty(data_dir: Path) -> Path:
 
 
 async def _until_interrupted() -> None:
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        return
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()

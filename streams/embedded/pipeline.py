@@ -1,9 +1,11 @@
 """Drives the stages over their ports: read, step, emit, checkpoint."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from detectors.stages import Stage
+from detectors.stages.detect_state import COUNTS
 from detectors.stages.score import WATERMARK
 from streams.embedded.errors import StorageError
 from streams.embedded.journal import Journal
@@ -69,6 +71,15 @@ class Pipeline:
         while moved := self.run_once():
             total += moved
         return total
+
+    def not_detected(self) -> dict[tuple[str, str], int]:
+        """Return how much was counted and not detected, by kind and deployment."""
+        found: Counter[tuple[str, str]] = Counter()
+        for state in self._loops["detect"].states.values():
+            for kind, by_deployment in state.blobs.get(COUNTS, {}).items():
+                for deployment, count in by_deployment.items():
+                    found[kind, deployment] += count
+        return dict(found)
 
     def watermarks(self) -> dict[int, int]:
         """Return the event time that scoring has reached, by partition that has seen any."""

@@ -32,7 +32,7 @@ class Wording:
     def tell_decided(self, transaction: Connection, ruling: Ruling, act: Act | None, *, at_ms: int) -> None:
         """Write the page of a decision; it never waits for the act it may have begun."""
         told = REASONS[ruling.outcome].format(to="" if act is None else act.to_release)
-        summary = f"{ruling.decision.summary} {told}".strip()
+        summary = f"{ruling.decision.summary}. {told}".strip()
         self._post(transaction, ruling.decision, "DECIDED", summary, at_ms=at_ms)
 
     def tell_end(self, transaction: Connection, act: Act, action: Action) -> None:

@@ -26,10 +26,12 @@ def graded(random, mean):
 
 def exact_log_capital(pairs, delta, side):
     """Return the log of the average capital, unit by unit: what the sums of powers stand for."""
-    bets = [0.9 / 2**k for k in range(8)]
-    allowed = [bet for bet in bets if bet * (1.0 + max(0.0, side * delta)) <= 0.95]
-    capitals = [math.prod(1.0 + side * bet * (z - delta * b) for z, b in pairs) for bet in allowed]
-    return math.log(sum(capitals) / len(bets))
+    weights = {0.9 / 2**k: 1.0 / (k + 1) for k in range(8)}
+    allowed = [bet for bet in weights if bet * (1.0 + max(0.0, side * delta)) <= 0.95]
+    capitals = [
+        weights[bet] * math.prod(1.0 + side * bet * (z - delta * b) for z, b in pairs) for bet in allowed
+    ]
+    return math.log(sum(capitals) / sum(weights.values()))
 
 
 @given(pairs=pairs, delta=st.floats(-1.0, 1.0), side=st.sampled_from([1.0, -1.0]))
