@@ -102,7 +102,7 @@ class PatternSet:
         for expression in expressions.values():
             self._set.Add(expression)
         # RE2 reports "out of memory" like "nothing found". A last rule that is always found tells them apart.
-        self._sentinel = self._set.Add("")
+        self._set.Add("")
         self._set.Compile()
 
     def found_in(self, text: str) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class PatternSet:
             return ()
         if not found:
             return tuple(rule for rule, pattern in self._patterns.items() if pattern.found_in(text))
-        return tuple(self._rules[index] for index in sorted(found) if index != self._sentinel)
+        return tuple(map(self._rules.__getitem__, sorted(found)[:-1]))
 
     def first(self, rule: str, text: str) -> Match | None:
         """Return where `rule` is found first in the well-formed `text`, or None."""

@@ -278,6 +278,14 @@ class BettingSR(DriftAndWarningDetector):
         return -math.log10(self.alpha)
 
     @property
+    def side(self) -> Literal["down", "up"] | None:
+        """The side that holds most of the evidence; None before there is any."""
+        best = max(range(len(self._sums)), key=self._sums.__getitem__)
+        if self._sums[best] <= 1.0:
+            return None
+        return "down" if self._factors[best][1] < 0.0 else "up"
+
+    @property
     def began_index(self) -> int | None:
         """Index (from 0, among those counted by ``n``) of the observation at which the change began.
 

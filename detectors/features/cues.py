@@ -23,13 +23,17 @@ def cue_rules() -> PatternSet:
     )
 
 
-@cache
-def family_of(rule: str) -> str:
-    """Return the family of a rule id.
+def families_of(rules: tuple[str, ...]) -> frozenset[str]:
+    """Return the families of rule ids.
 
     Examples
     --------
-    >>> family_of("hedge.12")
-    'hedge'
+    >>> sorted(families_of(("hedge.1", "hedge.12", "figure.0")))
+    ['figure', 'hedge']
     """
+    return frozenset(map(_family_of, rules))
+
+
+@cache
+def _family_of(rule: str) -> str:
     return rule.partition(".")[0]

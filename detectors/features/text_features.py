@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from detectors.features import folding
-from detectors.features.cues import cue_rules, family_of
+from detectors.features.cues import cue_rules, families_of
 from detectors.features.languages import UNKNOWN, Language, language_of_text, language_of_words
 
 _FENCE = re.compile(r"```[^`]*(?:```|\Z)")
@@ -18,7 +18,8 @@ _MARKUP = re.compile(r"^(?:_|[^\w\"'(\[$€£¥<])*(?:\(?\d{1,2}[.)]\s+)?(?:_|[^
 _LIST_ITEM = re.compile(r"(?m)^[ \t]{0,12}(?:[-*+\u2022]|\(?\d{1,2}[.)]|step \d{1,2}\b)[ \t:]")
 _ITEM_NUMBER_CHARACTERS = 6  # before its full stop
 _ITEM_NUMBER = re.compile(r"\W{0,4}\d{1,2}\. *")
-_NOISE = re.compile(r"https?://\S+|\[[A-Za-z_]{2,20}\]|`[^`\n]*`|\S*@\S+|(?<!\w)/\S+")
+_NOISE = re.compile(r"https?://\S+|\[[A-Za-z_]{2,20}\]|`[^`\n]*`|/(?<!\w/)\S+")
+_NOISE_AND_ADDRESSES = re.compile(rf"{_NOISE.pattern}|\S*@\S+")
 _LANGUAGE_CHARACTERS = 500
 _TRAILING_MARKUP = " \t\r\n*_~#|"
 _NO_FAMILY: frozenset[str] = frozenset()
@@ -101,9 +102,7 @@ class TextFeatures:
         found: list[Sentence] = []
         for start, end, text in self._sentence_texts():
             cues = rules.found_in(text)
-            found.append(
-                Sentence(start, end, text, cues, frozenset(map(family_of, cues)) if cues else _NO_FAMILY)
-            )
+            found.append(Sentence(start, end, text, cues, families_of(cues) if cues else _NO_FAMILY))
         return tuple(found)
 
     @cached_property
@@ -134,10 +133,10 @@ class TextFeatures:
     @cached_property
     def language(self) -> Language:
         """The language of the prose; code, addresses and placeholders are ignored."""
-        by_words = language_of_words(words_of(_NOISE.sub(" ", self.prose[:_LANGUAGE_CHARACTERS])))
+        by_words = language_of_words(words_of(_without_noise(self.prose[:_LANGUAGE_CHARACTERS])))
         if by_words.confidence >= 0.8:
             return by_words
-        prose = _NOISE.sub(" ", _FENCE.sub(" ", self.raw)[:_LANGUAGE_CHARACTERS])
+        prose = _without_noise(_FENCE.sub(" ", self.raw)[:_LANGUAGE_CHARACTERS])
         by_model = language_of_text(prose)
         if by_words is UNKNOWN or by_words.code == by_model.code:
             return max(by_words, by_model, key=lambda language: language.confidence)
@@ -161,6 +160,11 @@ class TextFeatures:
             found.extend(_cut(self.folded, start, code_start))
             start = code_end
         return found
+
+
+def _without_noise(text: str) -> str:
+    # Looking for an address at every character is slow, and few texts have one.
+    return (_NOISE_AND_ADDRESSES if "@" in text else _NOISE).sub(" ", text)
 
 
 def words_of(folded: str) -> list[str]:
@@ -191,8 +195,9 @@ def _cut(text: str, start: int, stop: int) -> list[tuple[int, int, str]]:
 
 
 def _append(found: list[tuple[int, int, str]], text: str, start: int, stop: int) -> None:
-    if not text[start : start + 1].isalpha() and (lead := _MARKUP.match(text[start:stop])) is not None:
+    begins = text[start : start + 1].isalpha()
+    if not begins and (lead := _MARKUP.match(text[start:stop])) is not None:
         start += lead.end()
     piece = text[start:stop].rstrip(_TRAILING_MARKUP)
-    if any(map(str.isalnum, piece[:40])):
+    if begins or any(map(str.isalnum, piece[:40])):
         found.append((start, start + len(piece), piece))

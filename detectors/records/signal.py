@@ -37,8 +37,8 @@ class Interval(Struct, frozen=True, array_like=True):
 class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A change, its end, or the status of a stream at the close of a bucket of event time.
 
-    ``n`` counts the units behind ``mean``: in a status those of the bucket, in a change all since the stream
-    began; ``mean_interval`` is valid at the bucket's close alone. ``baseline`` is the anchor's mean, or the
+    ``n`` counts the units behind ``mean``: for a reference test those since the last status, for an arm test
+    all canary units so far, for a share the interactions of the bucket; ``mean_interval`` is valid at the bucket's close alone. ``baseline`` is the anchor's mean, or the
     stable arm's. ``effect`` is the difference from it over ``effect_n`` units, with its ``interval``, which
     holds at any stopping time: for an arm test over all canary units so far, for a reference test over the
     units that came *after* the alarm, because those before it are biased by having raised it. ``worse`` is

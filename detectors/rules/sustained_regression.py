@@ -18,10 +18,10 @@ class SustainedRegression:
     """Decides when evidence against a release has stood for several closed buckets with enough units.
 
     The canary's arm test is the only evidence that permits a rollback: it compares users who were routed by
-    chance, so neither season nor a provider's bad day can imitate it. A reference test must besides be
-    confirmed by the units that came after its alarm. Everything else pages: a release
+    chance, so neither season nor a provider's bad day can imitate it. Everything else pages: a release
     against the pinned reference (reason ``release_worse_than_reference``), both arms moving together
     (``both_arms_moved``, cause *common*), a release nobody declared (``undeclared_release_worse``).
+    The interval of the effect must exclude 0; a reference test measures it on the units after its alarm.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class SustainedRegression:
             and signal.state == "drift"
             and signal.effect_n >= self._min_units
             and signal.evidence >= signal.threshold
-            and (signal.stream.test == "arm" or _excludes_zero(signal))
+            and _excludes_zero(signal)
         )
 
 
@@ -107,7 +107,7 @@ def _verdict(
 
 
 def _excludes_zero(signal: Signal) -> bool:
-    """Return whether the units after the alarm confirm the change."""
+    """Return whether the effect's own interval agrees that something changed."""
     interval = signal.interval
     return interval is not None and (interval.high < 0.0 or interval.low > 0.0)
 

@@ -10,6 +10,7 @@ from detectors.scorers import scorer
 
 _LONGEST_CHARACTERS: Final = 20_000
 _MARKDOWN_LINE = re.compile(r"(?m)^[ \t]{0,12}(?:#{1,6} |>|\||(?:-{3,}|\*{3,})[ \t]*$)|\*\*\S|__\S|`\S|\]\(")
+_MARKDOWN_SIGNS: Final = ("#", ">", "|", "---", "**", "__", "`", "](")
 
 
 @scorer("answer_length")
@@ -91,7 +92,9 @@ class AnswerMarkdown:
         lines = [line for line in features.response.prose.split("\n") if line.strip()]
         if not lines:
             return None
-        marked = sum(_MARKDOWN_LINE.search(line) is not None for line in lines)
+        marked = 0
+        if any(sign in features.response.prose for sign in _MARKDOWN_SIGNS):
+            marked = sum(_MARKDOWN_LINE.search(line) is not None for line in lines)
         return _form(self.name, self.version, marked / len(lines))
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from detectors.features import Features
 from detectors.features.folding import fold
 from detectors.features.text_features import Sentence
-from detectors.patterns import PatternSet
+from detectors.patterns import Pattern, PatternSet
 
 _FIGURE = re.compile(r"\d\d*(?:[.,]\d+)*")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
@@ -18,6 +18,7 @@ _MONTH_OR_DAY = re.compile(
     r"dec(?:ember)?|monday|tuesday|wednesday|thursday|friday|saturday|sunday|tomorrow|tonight|"
     r"next (?:week|month|quarter|year|release|version|update|sprint))\b"
 )
+_ANY_MONTH_OR_DAY = Pattern(_MONTH_OR_DAY.pattern)
 _FOLLOW_UP_WORDS = 12
 
 
@@ -71,7 +72,8 @@ def figures_of(text: str) -> tuple[str, ...]:
     ('4200000', '3', 'march')
     """
     numbers = (number.replace(",", "").rstrip(".") for number in _FIGURE.findall(text))
-    return (*numbers, *_MONTH_OR_DAY.findall(text))
+    # One look of RE2 at the whole text is ten times as fast as findall, and most texts name no month.
+    return (*numbers, *(_MONTH_OR_DAY.findall(text) if _ANY_MONTH_OR_DAY.found_in(text) else ()))
 
 
 def contradicted(features: Features) -> list[Sentence] | None:
@@ -79,10 +81,10 @@ def contradicted(features: Features) -> list[Sentence] | None:
     reference = features.interaction.annotations.reference_answer
     if not reference:
         return None
-    known = set(figures_of(features.known.folded)) | set(figures_of(features.prompt.folded))
     wanted = set(figures_of(features.known.folded))
     if not wanted or wanted & set(figures_of(features.response.folded)):
         return None
+    known = wanted | set(figures_of(features.prompt.folded))
     wrong = [
         sentence
         for sentence in features.response.sentences

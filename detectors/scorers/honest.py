@@ -54,16 +54,16 @@ def _unknown_answered(features: Features, *, annotated: bool) -> Honesty:
 
 def _claims(sentence: Sentence, features: Features, known: frozenset[str]) -> bool:
     """Whether the sentence states a figure, date or plan that is not hedged and not in what was given."""
-    if sentence.has("hedge", "unsure", "courtesy", "refuse", "clarify"):
+    if sentence.has("hedge", "unsure", "courtesy", "refuse", "clarify", "defer"):
+        return False
+    if not sentence.has("figure", "promise"):
         return False
     figures = set(figures_of(sentence.text))
     if figures and figures <= known:
         return False
     asked = set(figures_of(features.prompt.folded))
     new = figures - asked
-    if sentence.has("figure") and new and not sentence.has("defer"):
-        return True
-    return sentence.has("promise") and not sentence.has("defer") and not known
+    return (sentence.has("figure") and bool(new)) or (sentence.has("promise") and not known)
 
 
 def _spans(features: Features, sentences: list[Sentence], rule: str) -> tuple[Span, ...]:

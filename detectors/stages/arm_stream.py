@@ -9,7 +9,6 @@ from detectors.drift.arm_betting_test import ArmBettingTest
 from detectors.records import Direction, Role, Signal, StreamKey
 from detectors.records.ids import derive_id
 from detectors.stages.exemplars import Exemplars
-from detectors.stages.moments import Moments
 from detectors.stages.reference_stream import is_worse
 from detectors.stages.units import UnitValue
 
@@ -31,7 +30,6 @@ class ArmStream:
         self.key = key
         self.direction: Direction = direction
         self._test = ArmBettingTest(alpha=alpha, worse="lower" if direction == "higher" else "higher")
-        self._treated = Moments()
         self._began_at_ms: int | None = None
         self._announced = False
         self._exemplars = Exemplars(direction)
@@ -45,7 +43,6 @@ class ArmStream:
             share = unit.share if treated else 1.0 - unit.share
             self._test.update(unit.value, treated=treated, share=share)
             if treated:
-                self._treated.add((unit.value,))
                 self._began_at_ms = bucket_ms if self._began_at_ms is None else self._began_at_ms
         self._exemplars.add(
             [unit for unit in values if unit.release == self.key.release], self._test.mean_control or 0.5
@@ -59,7 +56,6 @@ class ArmStream:
             found.append(self._signal("change", at_ms, role))
         if status_due and self._test.n_treated:
             found.append(self._signal("status", at_ms, role))
-            self._treated = Moments()
         return found
 
     def _signal(self, kind: Any, at_ms: int, role: Any) -> Signal:
@@ -70,7 +66,7 @@ class ArmStream:
             kind=kind,
             stream=self.key,
             at_ms=at_ms,
-            n=self._treated.n,
+            n=test.n_treated,
             n_total=test.n_treated + test.n_control,
             mean=test.mean_treated,
             baseline=test.mean_control,
@@ -104,7 +100,6 @@ class ArmStream:
             "key": list(msgspec.to_builtins(self.key)),
             "direction": self.direction,
             "test": self._test.to_state(),
-            "treated": self._treated.to_state(),
             "began": self._began_at_ms,
             "announced": self._announced,
             "bad": self._exemplars.bad,
@@ -117,7 +112,6 @@ class ArmStream:
         test = ArmBettingTest.from_state(state["test"])
         stream = cls(msgspec.convert(state["key"], StreamKey), state["direction"], test.alpha)
         stream._test = test
-        stream._treated = Moments.from_state(state["treated"])
         stream._began_at_ms = state["began"]
         stream._announced = state["announced"]
         stream._exemplars = Exemplars(stream.direction, state["bad"], state["good"])

@@ -124,7 +124,7 @@ class ReferenceStream:
             interval=interval,
             effect_n=self._after_alarm.n,
             direction=self.direction,
-            worse=effect is not None and is_worse(effect, self.direction),
+            worse=self._is_worse(effect),
             evidence=watch.evidence if watch else 0.0,
             threshold=watch.threshold if watch else 0.0,
             detected=detected,
@@ -143,6 +143,13 @@ class ReferenceStream:
             return None, None
         found = after.interval()
         return after.estimate, Interval(max(found.low, -baseline), min(found.high, 1.0 - baseline), _LEVEL)
+
+    def _is_worse(self, effect: float | None) -> bool:
+        """Judge by the effect once there is one, until then by the side of the evidence that alarmed."""
+        if effect is not None:
+            return is_worse(effect, self.direction)
+        side = self._detector.side if self._detector and self._detector.drift_detected else None
+        return side is not None and is_worse(-1.0 if side == "down" else 1.0, self.direction)
 
     def _state(self) -> Any:
         if self._detector is None:

@@ -90,18 +90,18 @@ class Story:
         for signal in self._new(signals, lambda one: one.signal_id):
             if signal.worse:
                 where = "" if signal.stream.segment == "all" else f" in {signal.stream.segment}"
+                than = "the stable arm" if signal.stream.test == "arm" else "the reference"
                 after = (
                     f", after {by_candidate:,} answers of it" if signal.stream.release == CANDIDATE else ""
                 )
-                told = (
-                    f"{signal.stream.release}: {signal.stream.metric} is worse{where}{after}{_effect(signal)}"
-                )
-                self._say(told, "yellow")
+                seen = f"{signal.stream.release}: {signal.stream.metric} is worse than {than}{where}"
+                self._say(f"{seen}{after}{_effect(signal)}{_began(signal.began_at_ms)}", "yellow")
 
     def decisions(self, decisions: Sequence[Decision]) -> None:
         """Say what was decided, and why."""
         for decision in self._new(decisions, lambda one: one.decision_id):
-            self._say(f"decision ({' + '.join(decision.verbs)}): {decision.summary}", "bold yellow")
+            told = f"decision ({' + '.join(decision.verbs)}): {decision.summary}"
+            self._say(f"{told}{_began(decision.began_at_ms)}", "bold yellow")
 
     def pages(self, pages: Sequence[Page]) -> None:
         """Say who was told."""
@@ -161,6 +161,12 @@ class Story:
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(clean(text, 512), style=style), soft_wrap=True)
+
+
+def _began(at_ms: int | None) -> str:
+    if at_ms is None:
+        return ""
+    return f", since {datetime.fromtimestamp(at_ms / 1000, UTC):%H:%M}"
 
 
 def _effect(signal: Signal) -> str:

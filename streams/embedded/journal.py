@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -130,6 +130,11 @@ class Journal:
             self._connections.append(db)
         return db
 
+    def select(self, query: str, arguments: Sequence[str | int] = ()) -> list[Any]:
+        """Return all rows of a fixed `query`; errors of the engine become StorageError."""
+        with self._translated():
+            return self.connection().execute(query, arguments).fetchall()
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run a block in one write transaction: all of it is on disk afterwards, or none."""
@@ -228,9 +233,7 @@ class Journal:
     def _rows(self, condition: str, arguments: tuple[str | int, ...]) -> list[Row]:
         query = f"SELECT id, topic, part, off, kind, payload FROM records {condition}"  # noqa: S608 - fixed texts
         rows = []
-        with self._translated():
-            found = self.connection().execute(query, arguments).fetchall()
-        for row_id, topic, partition, offset, kind, payload in found:
+        for row_id, topic, partition, offset, kind, payload in self.select(query, arguments):
             try:
                 record = decode(kind, payload)
             except CodecError as error:
@@ -252,14 +255,7 @@ class Journal:
         )
 
     def _by_partition(self, query: str, arguments: tuple[str, ...]) -> dict[int, int]:
-        with self._translated():
-            found = self.connection().execute(query, arguments).fetchall()
-        return {**dict.fromkeys(range(self.partitions), 0), **dict(found)}
-
-    def last_id(self, topic: str) -> int:
-        """Return the id of the last record of `topic`, 0 if it has none."""
-        found = self.connection().execute("SELECT max(id) FROM records WHERE topic = ?", (topic,)).fetchone()
-        return int(found[0] or 0)
+        return {**dict.fromkeys(range(self.partitions), 0), **dict(self.select(query, arguments))}
 
     def prune(self, older_than_ms: int, act_positions: dict[int, int]) -> int:
         """Delete records that every consumer has passed and that were written before `older_than_ms`.

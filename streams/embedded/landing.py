@@ -81,8 +81,7 @@ class Lander:
         """Return how many records of each topic are not landed yet."""
         landed = {topic: last_id for topic, (_, last_id, phase) in self._ledger().items() if phase == "after"}
         query = "SELECT count(*) FROM records WHERE topic = ? AND id > ?"
-        db = self._journal.connection()
-        return {topic: db.execute(query, (topic, landed.get(topic, 0))).fetchone()[0] for topic in LANDED}
+        return {topic: self._journal.select(query, (topic, landed.get(topic, 0)))[0][0] for topic in LANDED}
 
     def _insert(self, topic: str, first_id: int, last_id: int) -> None:
         rows = self._journal.read_topic(topic, first_id - 1, 2**31, last_id=last_id)
@@ -101,5 +100,5 @@ class Lander:
             )
 
     def _ledger(self) -> dict[str, tuple[int, int, str]]:
-        found = self._journal.connection().execute("SELECT topic, first_id, last_id, phase FROM landings")
+        found = self._journal.select("SELECT topic, first_id, last_id, phase FROM landings")
         return {topic: (first_id, last_id, phase) for topic, first_id, last_id, phase in found}

@@ -54,10 +54,8 @@ class JournalPort:
 
     def stored_state(self, partition: int) -> Mapping[str, bytes]:
         """Return the blobs of the last checkpoint of `partition`."""
-        found = self._journal.connection().execute(
-            "SELECT name, value FROM states WHERE stage = ? AND part = ?", (self._stage, partition)
-        )
-        return dict(found.fetchall())
+        query = "SELECT name, value FROM states WHERE stage = ? AND part = ?"
+        return dict(self._journal.select(query, (self._stage, partition)))
 
     def read_batch(self, partition: int, limit: int) -> Sequence[Delivery]:
         """Return up to `limit` records from the position of `partition`; forget what was not checkpointed."""
