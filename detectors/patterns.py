@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 import re2
 
 _MAX_MEMORY_BYTES = 256 * 1024 * 1024
+# ".{0,40}" makes an automaton count characters: hundreds of states more, most of them new in every new text.
+_LONG_GAP = re.compile(r"([.\]])\{\d+,\d{2,}\}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Match = tuple[int, int]
@@ -99,7 +101,10 @@ class PatternSet:
         self._patterns = {rule: Pattern(expression) for rule, expression in expressions.items()}
         self._rules = tuple(expressions)
         self._set = re2.Set.SearchSet(_options())
-        for expression in expressions.values():
+        # The one pass leaves the length of long gaps open; what it finds of such rules is looked at again.
+        loose = {rule: _LONG_GAP.sub(r"\1*", expression) for rule, expression in expressions.items()}
+        self._inexact = frozenset(rule for rule, expression in expressions.items() if loose[rule] != expression)
+        for expression in loose.values():
             self._set.Add(expression)
         # RE2 reports "out of memory" like "nothing found". A last rule that is always found tells them apart.
         self._set.Add("")
@@ -112,7 +117,10 @@ class PatternSet:
             return ()
         if not found:
             return tuple(rule for rule, pattern in self._patterns.items() if pattern.found_in(text))
-        return tuple(map(self._rules.__getitem__, sorted(found)[:-1]))
+        rules = map(self._rules.__getitem__, sorted(found)[:-1])
+        return tuple(
+            rule for rule in rules if rule not in self._inexact or self._patterns[rule].found_in(text)
+        )
 
     def first(self, rule: str, text: str) -> Match | None:
         """Return where `rule` is found first in the well-formed `text`, or None."""

@@ -4,48 +4,36 @@ The embedded engine allows one process per directory and does not survive a fork
 fork, and in exactly one process.
 """
 
-import fcntl
 import re
-import resource
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
 from deploy.migrations import LEDGER, migrations
+from streams.store_connection import (
+    StoreError,
+    connect_embedded,
+    connect_server,
+    raise_open_files,
+    translated,
+    writable,
+)
+from streams.store_raw import RawLimits, RawReader, insert_block
 
-_CODE = re.compile(r"Code: (\d+)")
+__all__ = ["INSERT_SETTINGS", "Reader", "Store", "StoreError", "open_store"]
+
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
-_OPEN_FILES = 4096
-_BAD_START = 36
-_INSERT_SETTINGS = {
+INSERT_SETTINGS = {
     "async_insert": 0,  # newer engines default to 1, which answers before the rows are stored
     "insert_deduplicate": 1,
     "deduplicate_insert": "enable",
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "throw_on_max_partitions_per_insert_block": 0,  # replayed history may span many days; it must still land
 }
-_REMEDIES = {
-    76: "another process has this store open; stop it, or point data_dir elsewhere",
-    243: "the disk is full; free space, nothing of this batch was stored",
-    516: "the server refused the user or password; check [land] dsn and password_env",
-    722: "the store's metadata is broken; move the directory away and start again",
-}
-
-
-class StoreError(Exception):
-    """The store could not do what was asked; one line, with the remedy, without any stored text.
-
-    ``code`` is ClickHouse's error code, None where the engine gave none (unreachable, closed).
-    """
-
-    def __init__(self, text: str, *, code: int | None = None) -> None:
-        super().__init__(text)
-        self.code = code
+"""What every insert asks of the engine, as far as the engine knows it."""
 
 
 def open_store(
@@ -73,12 +61,12 @@ def open_store(
     if not _NAME.match(database):
         raise StoreError(f"database {database!r}: lower-case letters, digits and underscores only")
     if dsn:
-        return Store(lambda: _connect_server(dsn, password), database=database, embedded=False)
+        return Store(lambda: connect_server(dsn, password), database=database, embedded=False)
     if path is None:
         raise StoreError("the embedded store needs a directory; set data_dir or [land] dsn")
-    _raise_open_files()
-    directory = _writable(path)
-    return Store(lambda: _connect_embedded(directory), database=database, embedded=True)
+    raise_open_files()
+    directory = writable(path)
+    return Store(lambda: connect_embedded(directory), database=database, embedded=True)
 
 
 class Store:
@@ -94,13 +82,13 @@ class Store:
         self._embedded = embedded
         self._lock = threading.Lock()
         self._types: dict[tuple[str, tuple[str, ...]], Any] = {}
-        self._readers: list[Reader] = []
+        self._readers: list[Reader | RawReader] = []
         self._closed = False
         self._client = connect()
-        with _translated("open the store"):
+        with translated("open the store"):
             self._client.command(f"CREATE DATABASE IF NOT EXISTS {database} ENGINE = Atomic")
             self._client.database = database
-            self._insert_settings = self._known_settings(_INSERT_SETTINGS)
+            self._insert_settings = self._known_settings(INSERT_SETTINGS)
 
     def migrate(self) -> list[int]:
         """Bring the schema up to date and return the versions applied now (none when it was).
@@ -111,7 +99,7 @@ class Store:
             If a recorded migration has another text than the packaged one, or the store is newer than
             this program.
         """
-        with self._lock, _translated("migrate"):
+        with self._lock, translated("migrate"):
             self._alive().command(LEDGER)
             rows = self._client.query("SELECT version, sha256 FROM schema_migrations FINAL").result_rows
             applied = {int(version): str(sha256) for version, sha256 in rows}
@@ -166,7 +154,7 @@ class Store:
         rows = len(columns[names[0]]) if names else 0
         if rows == 0:
             return 0
-        with self._lock, _translated(f"insert into {table}"):
+        with self._lock, translated(f"insert into {table}"):
             client = self._alive()
             key = (table, names)
             if key not in self._types:
@@ -183,18 +171,65 @@ class Store:
 
     def reader(self) -> "Reader":
         """Return a new handle that can read tables and nothing else; the store closes it."""
-        with self._lock, _translated("open a reader"):
+        with self._lock, translated("open a reader"):
             self._alive()
             client = self._connect()
             client.database = self._database
             if self._embedded:
-                # Cannot be undone on this handle; it also closes the engine's doors to files and URLs.
+                # Cannot be undone on this handle. It stops writes and table functions, not the function
+                # file() nor INTO OUTFILE: only our own SQL may come here.
                 client.command("SET readonly = 1")
             else:
                 client.set_client_setting("readonly", 1)
             reader = Reader(client)
             self._readers.append(reader)
             return reader
+
+    @property
+    def database(self) -> str:
+        """Where the tables live."""
+        return self._database
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the engine runs in this process."""
+        return self._embedded
+
+    def raw_reader(self, limits: RawLimits) -> RawReader:
+        """Return a new read-only handle for SQL of others, which answers in bytes; the store closes it.
+
+        Raises
+        ------
+        StoreError
+            If this store is not the embedded engine: a server has its own door.
+        """
+        if not self._embedded:
+            raise StoreError("the ClickHouse door is for the embedded store; a server has its own")
+        with self._lock, translated("open a reader"):
+            self._alive()
+            reader = RawReader(self._connect(), limits)
+            self._readers.append(reader)
+            return reader
+
+    def insert_block(
+        self, table: str, names: Sequence[str], block: bytes, *, form: str, settings: Mapping[str, str]
+    ) -> int:
+        """Store the rows that `block` holds in format `form`; return how many the engine read.
+
+        Raises
+        ------
+        RawError
+            If the engine refuses them.
+        """
+        with self._lock:
+            client = self._alive()
+            merged = {**self._insert_settings, **settings}
+            return insert_block(client, f"`{self._database}`.`{table}`", names, block, form=form, settings=merged)
+
+    def define(self, statement: str) -> None:
+        """Run one of our own DDL statements again, as :meth:`migrate` would."""
+        with self._lock, translated("define a table"):
+            self._alive().command(statement)
 
     def close(self) -> None:
         """Close every handle; a second call does nothing."""
@@ -242,96 +277,9 @@ class Reader:
             If the engine refuses the query; the text holds its code, not its message, which may quote
             stored text.
         """
-        with self._lock, _translated("query"):
+        with self._lock, translated("query"):
             return list(self._client.query(sql, parameters=dict(parameters)).named_results())
 
     def close(self) -> None:
         """Close the handle."""
         self._client.close()
-
-
-class _translated:  # noqa: N801 - reads as a word of the with statement
-    """Turn the driver's errors into :class:`StoreError`, without their text."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None and not isinstance(error, StoreError) and isinstance(error, Exception):
-            raise _store_error(self._doing, error) from None
-
-
-def _store_error(doing: str, error: Exception) -> StoreError:
-    # The engine nests its reports: the cause we know a remedy for may stand inside a general one.
-    codes = [int(found) for found in _CODE.findall(str(error))]
-    code = next((found for found in codes if found in _REMEDIES), codes[0] if codes else None)
-    if code in _REMEDIES:
-        return _known_failure(doing, code)
-    if code is not None:
-        return StoreError(f"cannot {doing}: ClickHouse error {code}", code=code)
-    kind = type(error).__name__
-    return StoreError(f"cannot {doing}: {kind}")
-
-
-def _known_failure(doing: str, code: int) -> StoreError:
-    return StoreError(f"cannot {doing}: {_REMEDIES[code]}", code=code)
-
-
-def _connect_embedded(directory: Path) -> Client:
-    doing = f"open the store in {directory}"
-    try:
-        return clickhouse_connect.get_client(interface="chdb", path=str(directory))
-    except (ClickHouseError, RuntimeError) as error:
-        failure = _store_error(doing, error)
-        if failure.code == _BAD_START:
-            # The engine tells the cause on its standard error only, so look at its lock.
-            failure = _known_failure(doing, 76 if _is_locked(directory / "status") else 722)
-        raise failure from None
-
-
-def _is_locked(status: Path) -> bool:
-    """Return whether another process holds the engine's lock file."""
-    try:
-        with status.open("rb") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _connect_server(dsn: str, password: str) -> Client:
-    try:
-        return clickhouse_connect.get_client(dsn=dsn, password=password, autogenerate_session_id=False)
-    except (ClickHouseError, OSError, ValueError) as error:
-        failure = _store_error("open the store", error)
-        if failure.code is None:
-            failure = StoreError("cannot open the store: the server does not answer; is [land] dsn right?")
-        raise failure from None
-
-
-def _writable(path: Path) -> Path:
-    """Return `path` as a directory that exists and takes files."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".plumbline-write-probe"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {path}: {error.strerror}; make it writable or set data_dir"
-        ) from error
-    return path.resolve()
-
-
-def _raise_open_files() -> None:
-    """Ask for enough file descriptors: the engine keeps its parts open, and grows with merges."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= _OPEN_FILES:
-        return
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -94,7 +94,10 @@ def has_function_words(words: Sequence[str], language: str) -> bool:
     >>> has_function_words("the invoice is in your account".split(), "en")
     True
     """
-    found = len(_own_words().get(language, frozenset()).intersection(words))
+    own = _own_words().get(language)
+    if own is None or own.isdisjoint(words):
+        return False
+    found = len(own.intersection(words))
     return found >= 2 and found * 8 >= len(words)
 
 

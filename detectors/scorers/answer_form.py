@@ -5,12 +5,13 @@ import re
 from typing import Final
 
 from detectors.features import Features
+from detectors.patterns import Pattern
 from detectors.records import Direction, Score
 from detectors.scorers import scorer
 
 _LONGEST_CHARACTERS: Final = 20_000
 _MARKDOWN_LINE = re.compile(r"(?m)^[ \t]{0,12}(?:#{1,6} |>|\||(?:-{3,}|\*{3,})[ \t]*$)|\*\*\S|__\S|`\S|\]\(")
-_MARKDOWN_SIGNS: Final = ("#", ">", "|", "---", "**", "__", "`", "](")
+_ANY_MARKDOWN = Pattern(_MARKDOWN_LINE.pattern)
 
 
 @scorer("answer_length")
@@ -93,7 +94,7 @@ class AnswerMarkdown:
         if not lines:
             return None
         marked = 0
-        if any(sign in features.response.prose for sign in _MARKDOWN_SIGNS):
+        if _ANY_MARKDOWN.found_in(features.response.prose):  # far faster than asking every line
             marked = sum(_MARKDOWN_LINE.search(line) is not None for line in lines)
         return _form(self.name, self.version, marked / len(lines))
 

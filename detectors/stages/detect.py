@@ -170,11 +170,24 @@ class _Closing:
     def _stream(self, key: str, stream_key: StreamKey, like: UnitValue) -> ReferenceStream | None:
         stream = self._state.streams.get(key)
         if stream is None:
-            if len(self._state.streams) >= self._plan.max_streams:
+            if not self._make_room():
                 _count(self._state, "stream_overflow", self._deployment)
                 return None
             stream = self._state.streams[key] = ReferenceStream(stream_key, like.direction)
         return stream
+
+    def _make_room(self) -> bool:
+        """Return whether there is room for one more stream; the longest silent one is shed for it."""
+        own = {k: s for k, s in self._state.streams.items() if s.key.deployment == self._deployment}
+        if len(own) < self._plan.max_streams:
+            return True
+        oldest = min(own, key=lambda key: (own[key].last_ms, key))
+        if own[oldest].last_ms >= self._bucket_ms:
+            return False
+        del self._state.streams[oldest]
+        self._state.touch(oldest)
+        _count(self._state, "stream_shed", self._deployment)
+        return True
 
     def _compare_or_learn(self, stream: ReferenceStream, version: str, values: Sequence[UnitValue]) -> None:
         """Compare with the pinned anchor, or let the stable release's first units become it."""

@@ -13,7 +13,7 @@ from detectors.stages.reference_stream import ReferenceBuilder, ReferenceStream
 from detectors.stages.units import Entry
 
 COUNTS: Final = "counts"
-"""Blob of what was not detected, by kind (late, stream_overflow, segment_overflow) and deployment."""
+"""Blob of what was not detected, by kind (late, stream_overflow, stream_shed ...) and deployment."""
 
 
 def key_of(kind: str, *parts: Any) -> str:

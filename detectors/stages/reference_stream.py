@@ -66,6 +66,7 @@ class ReferenceStream:
         self._detector: BettingSR | None = None
         self._reference_id = ""
         self._baseline: float | None = None
+        self.last_ms = -1
         self._announced = False
         self._began_at_ms: int | None = None
         self._bucket_counts: list[list[int]] = []
@@ -81,6 +82,7 @@ class ReferenceStream:
 
     def feed(self, values: Sequence[UnitValue], bucket_ms: int) -> None:
         """Take in the units of the closed bucket that starts at `bucket_ms`, in their order."""
+        self.last_ms = bucket_ms
         self._n_total += len(values)
         self._period.add(unit.value for unit in values)
         if self._detector is None or self._baseline is None:
@@ -175,6 +177,7 @@ class ReferenceStream:
             "period": self._period.to_state(),
             "after": self._after_alarm.to_state(),
             "n": self._n_total,
+            "last": self.last_ms,
             "detector": self._detector.to_state() if self._detector else None,
             "reference": self._reference_id,
             "baseline": self._baseline,
@@ -192,6 +195,7 @@ class ReferenceStream:
         stream._period = Moments.from_state(state["period"])
         stream._after_alarm = BettingSequence.from_state(state["after"])
         stream._n_total = state["n"]
+        stream.last_ms = state["last"]
         stream._detector = BettingSR.from_state(state["detector"]) if state["detector"] else None
         stream._reference_id = state["reference"]
         stream._baseline = state["baseline"]

@@ -53,5 +53,5 @@ def _value(interaction: Interaction, features: Features, source: str) -> str:
         turns = sum(turn.role == "user" for turn in interaction.history)
         return str(turns + 1) if turns < 9 else "10+"
     if source == "language":
-        return str(features.prompt.language)
+        return features.prompt.language.code
     return str(getattr(interaction, source))

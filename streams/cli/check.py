@@ -15,10 +15,11 @@ from detectors.scorers import SCORERS
 from streams.assembly import assemble
 from streams.cli.failure import told_in_one_line
 from streams.door.http import require_token
+from streams.embedded.errors import StorageError
 from streams.embedded.user_key import load_user_key
 from streams.notifiers import NOTIFIERS
 from streams.rollbacks import ROLLBACKS
-from streams.settings import Settings, load_settings, read_secret
+from streams.settings import Settings, SettingsError, load_settings, read_secret
 
 
 @click.command()
@@ -40,7 +41,10 @@ def check(file: Path | None, *, defaults: bool) -> None:
     require_token(settings.door)
     read_secret(env=settings.land.password_env, what="land: store password")
     if settings.door.user_key_file:
-        load_user_key(Path(settings.data_dir), settings.door.user_key_file)
+        try:
+            load_user_key(Path(settings.data_dir), settings.door.user_key_file)
+        except StorageError as error:
+            raise SettingsError(f"door.user_key_file: {error}") from error
     targets = ", ".join(sorted(parts.targets)) or "none: decisions page, nothing is rolled back"
     click.echo(f"{file}: ok")
     click.echo(f"  notifiers: {', '.join(parts.notifiers)}")

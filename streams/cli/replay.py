@@ -16,6 +16,7 @@ from streams.cli.failure import FAILED, told_in_one_line
 from streams.cli.run import CONFIG, DATA_DIR, settings_from
 from streams.mapping import parse_mapping
 from streams.replay import Replayer, ReplayResult, read_lines
+from streams.settings import SettingsError
 
 
 @click.command()
@@ -69,6 +70,11 @@ def replay(  # noqa: PLR0917 - click hands options over by position
     """
     constants = {"deployment": deployment, "release": release}
     fixed = {name: value for name, value in constants.items() if value}
+    if not all(value.isascii() for value in fixed.values()):  # what a shell passes on may not even be text
+        raise SettingsError("--deployment and --release: plain ASCII names only")
+    mapping = parse_mapping(pairs)
+    if role is not None and len(fixed) < 2:
+        raise click.UsageError("--role needs --deployment and --release")
     start_ms = int(start.replace(tzinfo=UTC).timestamp() * 1000)
 
     def fill(number: int) -> Mapping[str, Any]:
@@ -81,15 +87,13 @@ def replay(  # noqa: PLR0917 - click hands options over by position
     settings = settings_from(config, data_dir)
     console = Console(stderr=True)
     with Replayer(settings) as replayer:
-        if role is not None:
-            if not deployment or not release:
-                raise click.UsageError("--role needs --deployment and --release")
+        if role is not None and deployment and release:
             replayer.declare(deployment, release, role, start_ms)
         with _progress(console) as progress:
             task = progress.add_task(file.name, total=file.stat().st_size)
             result = replayer.feed(
                 read_lines(file),
-                mapping=parse_mapping(pairs),
+                mapping=mapping,
                 constants=fill,
                 advance=lambda size: progress.advance(task, size),
             )

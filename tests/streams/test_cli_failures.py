@@ -169,7 +169,7 @@ CASES: list[tuple[tuple[str, ...], Callable[..., contextlib.AbstractContextManag
 ]
 
 
-IN_A_PROCESS = (other_partitions, foreign_state, damaged_state, damaged_record)
+IN_A_PROCESS = (other_partitions, foreign_state, damaged_state, damaged_record, no_ledger)
 """What is tried in a process of its own, which takes a second; the rest runs the same command in this one."""
 
 

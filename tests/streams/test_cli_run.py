@@ -232,7 +232,6 @@ def test_everything_accepted_is_landed_once(left: Left) -> None:
     rows = store.reader().query("SELECT interaction_id AS id, count() AS n FROM interactions GROUP BY id", {})
     store.close()
     assert {row["n"] for row in rows} == {1}
-    assert {row["id"] for row in rows} - left.accepted <= {row["id"] for row in rows if row["n"] == 1}
     assert left.accepted <= {row["id"] for row in rows}
     assert len(left.accepted) == COUNT + 200
     assert len(rows) == COUNT + 200 + 1  # and the one under an idempotency key

@@ -1,0 +1,120 @@
+"""Connections of the store: how they are opened, and what their failures are called."""
+
+import fcntl
+import re
+import resource
+from pathlib import Path
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error as ClickHouseError
+
+_CODE = re.compile(r"Code: (\d+)")
+_OPEN_FILES = 4096
+_BAD_START = 36
+_REMEDIES = {
+    76: "another process has this store open; stop it, or point data_dir elsewhere",
+    243: "the disk is full; free space, nothing of this batch was stored",
+    516: "the server refused the user or password; check [land] dsn and password_env",
+    722: "the store's metadata is broken; move the directory away and start again",
+}
+
+
+class StoreError(Exception):
+    """The store could not do what was asked; one line, with the remedy, without any stored text.
+
+    ``code`` is ClickHouse's error code, None where the engine gave none (unreachable, closed).
+    """
+
+    def __init__(self, text: str, *, code: int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class translated:  # noqa: N801 - reads as a word of the with statement
+    """Turn the driver's errors into :class:`StoreError`, without their text."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and not isinstance(error, StoreError) and isinstance(error, Exception):
+            raise _store_error(self._doing, error) from None
+
+
+def _store_error(doing: str, error: Exception) -> StoreError:
+    # The engine nests its reports: the cause we know a remedy for may stand inside a general one.
+    codes = [int(found) for found in _CODE.findall(str(error))]
+    code = next((found for found in codes if found in _REMEDIES), codes[0] if codes else None)
+    if code in _REMEDIES:
+        return _known_failure(doing, code)
+    if code is not None:
+        return StoreError(f"cannot {doing}: ClickHouse error {code}", code=code)
+    kind = type(error).__name__
+    return StoreError(f"cannot {doing}: {kind}")
+
+
+def _known_failure(doing: str, code: int) -> StoreError:
+    return StoreError(f"cannot {doing}: {_REMEDIES[code]}", code=code)
+
+
+def connect_embedded(directory: Path) -> Client:
+    """Return a connection to the engine of this process in `directory`; raises StoreError."""
+    doing = f"open the store in {directory}"
+    try:
+        return clickhouse_connect.get_client(interface="chdb", path=str(directory))
+    except (ClickHouseError, RuntimeError) as error:
+        failure = _store_error(doing, error)
+        if failure.code == _BAD_START:
+            # The engine tells the cause on its standard error only, so look at its lock.
+            failure = _known_failure(doing, 76 if _is_locked(directory / "status") else 722)
+        raise failure from None
+
+
+def _is_locked(status: Path) -> bool:
+    """Return whether another process holds the engine's lock file."""
+    try:
+        with status.open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def connect_server(dsn: str, password: str) -> Client:
+    """Return a connection to the server at `dsn`; raises StoreError."""
+    try:
+        return clickhouse_connect.get_client(dsn=dsn, password=password, autogenerate_session_id=False)
+    except (ClickHouseError, OSError, ValueError) as error:
+        failure = _store_error("open the store", error)
+        if failure.code is None:
+            failure = StoreError("cannot open the store: the server does not answer; is [land] dsn right?")
+        raise failure from None
+
+
+def writable(path: Path) -> Path:
+    """Return `path` as a directory that exists and takes files."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".plumbline-write-probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {path}: {error.strerror}; make it writable or set data_dir"
+        ) from error
+    return path.resolve()
+
+
+def raise_open_files() -> None:
+    """Ask for enough file descriptors: the engine keeps its parts open, and grows with merges."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _OPEN_FILES:
+        return
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

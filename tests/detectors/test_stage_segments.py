@@ -1,0 +1,57 @@
+"""Slices: what they are read from, and that a value stays small."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.features import Features
+from detectors.records import Turn
+from detectors.stages.segments import SegmentRule, check_source, segments_of
+
+
+def value(source: str, **fields) -> str | None:
+    features = Features.of(prompt="Where is my invoice, please?", response="There.", **fields)
+    return segments_of(features.interaction, features, [SegmentRule("s", source)]).get("s")
+
+
+def test_every_source_has_its_value():
+    assert value("model", model=" GPT-X ") == "gpt-x"
+    assert value("prompt_version", prompt_version="v2") == "v2"
+    assert value("finish_reason", finish_reason="stop") == "stop"
+    assert value("attributes.plan", attributes={"plan": "Pro"}) == "pro"
+    assert value("attributes.a.b", attributes={"a.b": "x"}) == "x"
+    assert value("language") == "en"
+
+
+@pytest.mark.parametrize(("earlier", "turn"), [(0, "1"), (1, "2"), (8, "9"), (9, "10+"), (500, "10+")])
+def test_turns_are_counted_by_what_the_user_said(earlier, turn):
+    history = tuple(Turn(role, "x") for _ in range(earlier) for role in ("user", "assistant"))
+    assert value("turn", history=history) == turn
+
+
+def test_no_value_no_slice():
+    assert value("model") is None
+    assert value("model", model="  \t ") is None
+    assert value("attributes.plan", attributes={"other": "x"}) is None
+
+
+@given(st.text(max_size=300))
+def test_values_are_short_and_folded(text):
+    found = value("attributes.plan", attributes={"plan": text})
+    if found is None:
+        assert not text.strip()
+    else:
+        assert 0 < len(found) <= 64
+
+
+@pytest.mark.parametrize(
+    "source", ["model", "prompt_version", "finish_reason", "turn", "language", "attributes.x"]
+)
+def test_known_sources_are_accepted(source):
+    check_source(source)
+
+
+@pytest.mark.parametrize("source", ["", "prompt", "user", "attributes", "attributes.", "Model", "__class__"])
+def test_unknown_sources_are_refused_with_what_there_is(source):
+    with pytest.raises(ValueError, match=r"unknown segment source .*; known: .*attributes\.<key>"):
+        check_source(source)

@@ -1,0 +1,213 @@
+"""``--help``, ``check``, ``schema`` and ``components``: what a user asks before anything runs."""
+
+import jsonschema
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from detectors.records import Feedback, Interaction, Signal, StreamKey, Tick
+from detectors.rules import RULES
+from detectors.scorers import SCORERS
+from streams.cli import plumbline
+from streams.notifiers import NOTIFIERS
+from streams.rollbacks import ROLLBACKS
+from tests.conftest import admitted, support_payloads
+
+
+def call(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(plumbline, arguments, env=environment)
+
+
+def check(tmp_path, text: str, **environment: str) -> Result:
+    (tmp_path / "c.toml").write_text(text, encoding="utf-8")
+    return call("check", str(tmp_path / "c.toml"), **environment)
+
+
+@pytest.mark.parametrize("name", ["", *sorted(plumbline.commands)])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_every_command_helps(name, option):
+    done = call(*([name] if name else []), option)
+    assert done.exit_code == 0
+    assert "Usage: " in done.output
+    assert len(done.output.splitlines()) > 5
+
+
+@pytest.mark.parametrize("arguments", [("no-such-command",), ("run", "--no-such-option"), ("check",)])
+def test_what_is_asked_for_wrongly_ends_with_two(arguments):
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert done.stderr
+
+
+GOOD = """
+data_dir = "somewhere"
+[door]
+host = "0.0.0.0"
+token_env = "DOOR"
+[[segment]]
+name = "plan"
+source = "attributes.plan"
+[[scorer]]
+name = "refusal"
+[[rule]]
+name = "sustained_regression"
+closings = 3
+[[notifier]]
+name = "log"
+[[notifier]]
+name = "log"
+channel = "second"
+"""
+
+
+def test_a_good_file_is_ok_and_nothing_is_made(tmp_path):
+    done = check(tmp_path, GOOD, DOOR="secret")
+    assert done.exit_code == 0, done.output
+    assert "c.toml: ok" in done.stdout
+    assert "log, second" in done.stdout
+    assert "secret" not in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["c.toml"]
+
+
+WRONG = {
+    "not TOML": ("[door", "c.toml: "),
+    "typo in a section's name": ("[dor]\nport = 1", "unknown field `dor`"),
+    "typo in a key": ("[door]\nprot = 1", "unknown field `prot` - at `$.door`"),
+    "bad type": ('[door]\nport = "x"', "Expected `int`, got `str` - at `$.door.port`"),
+    "out of range": ("[door]\nport = 70000", "at `$.door.port`"),
+    "not finite": ("[detect]\nunit_s = inf", "at `$.detect.unit_s`"),
+    "not a number": ("[detect]\nlateness_s = nan", "at `$.detect.lateness_s`"),
+    "too short a bucket": ("[detect]\nunit_s = 0.0001", "at `$.detect.unit_s`"),
+    "huge": ("[door]\nmax_past_s = 1e300", "at `$.door.max_past_s`"),
+    "unknown scorer": ('[[scorer]]\nname = "refusall"', "scorer[0]: unknown scorer 'refusall'; known: "),
+    "unknown rule": ('[[rule]]\nname = "x"', "rule[0]: unknown rule 'x'"),
+    "unknown notifier": (
+        '[[notifier]]\nname = "log"\n[[notifier]]\nname = "x"',
+        "notifier[1]: unknown notifier",
+    ),
+    "unknown target": ('[[rollback]]\nname = "x"', "rollback[0]: unknown rollback"),
+    "unknown parameter": (
+        '[[rule]]\nname = "sustained_regression"\nclosing = 2',
+        "rule[0]: Object contains unknown field `closing`",
+    ),
+    "bad parameter": ('[[rule]]\nname = "sustained_regression"\nclosings = 0', "rule[0]: "),
+    "no name": ("[[scorer]]\nx = 1", "scorer[0]: needs a `name`"),
+    "one channel twice": (
+        '[[notifier]]\nname = "log"\n[[notifier]]\nname = "log"',
+        "notifier[1]: two notifiers share the channel 'log'",
+    ),
+    "two targets": (
+        '[[rollback]]\nname = "webhook"\nurl = "https://a.example/r"\nstate_url = "https://a.example/s"\n'
+        'secret_env = "HOOK"\n[[rollback]]\nname = "webhook"',
+        "rollback[1]: deployment '*' has two rollback targets",
+    ),
+    "missing secret": (
+        '[[notifier]]\nname = "webhook"\nurl = "https://a.example/x"\nsecret_env = "ABSENT"',
+        "notifier[0]: webhook notifier: secret: the environment variable ABSENT is not set",
+    ),
+    "missing door token": ('[door]\ntoken_env = "ABSENT"', "the environment variable ABSENT is not set"),
+    "no door token": ('[door]\nhost = "0.0.0.0"', "has no token"),
+    "missing store password": (
+        '[land]\npassword_env = "ABSENT"',
+        "the environment variable ABSENT is not set",
+    ),
+    "missing user key": ('[door]\nuser_key_file = "/absent/key"', "/absent/key: "),
+    "unknown segment source": ('[[segment]]\nname = "a"\nsource = "prompt"', "segment[0].source: "),
+    "one segment twice": (
+        '[[segment]]\nname = "a"\nsource = "model"\n[[segment]]\nname = "a"\nsource = "turn"',
+        "segment[0]: two segments are called 'a'",
+    ),
+    "bad database": ('[land]\ndatabase = "a; DROP"', "at `$.land.database`"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), WRONG.values(), ids=WRONG)
+def test_a_wrong_file_is_one_line_with_the_path(tmp_path, text, told):
+    done = check(tmp_path, text, HOOK="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert done.exit_code == 2, done.output
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "whsec" not in done.output
+
+
+def test_the_defaults_are_a_configuration():
+    done = call("check", "--defaults")
+    assert done.exit_code == 0
+    assert msgspec.json.decode(done.stdout)["door"]["port"] == 8321
+
+
+def test_a_hostile_file_name_does_nothing_to_the_terminal(tmp_path):
+    done = call("check", str(tmp_path / "\x1b[31m[bold]no\x07.toml"))
+    assert done.exit_code == 2
+    assert "\x1b" not in done.stderr
+    assert "\x07" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# ---- schema
+
+
+@pytest.fixture(scope="module")
+def schemas():
+    done = call("schema")
+    assert done.exit_code == 0
+    return msgspec.json.decode(done.stdout)
+
+
+def validator(schemas, name):
+    document = {**schemas["records"][name], "$defs": schemas["$defs"]}
+    jsonschema.Draft202012Validator.check_schema(document)
+    return jsonschema.Draft202012Validator(document)
+
+
+def test_the_schemas_hold_for_real_records(schemas):
+    entries = admitted(support_payloads(20, seed=1, canary_from=10))
+    key = StreamKey("d", "r", "all", "m", "arm")
+    records = [entry.record for entry in entries] + [
+        Tick(0, 5),
+        Signal(signal_id="s", kind="status", stream=key, at_ms=0, n=1),
+        Feedback(deployment="d", feedback_id="f", interaction_id="i", kind="thumb", event_time_ms=0,
+                 received_at_ms=0, value=1.0),
+    ]  # fmt: skip
+    for record in records:
+        validator(schemas, type(record).__name__).validate(msgspec.json.decode(msgspec.json.encode(record)))
+
+
+def test_the_schemas_refuse_what_is_none(schemas):
+    interaction = next(
+        entry.record
+        for entry in admitted(support_payloads(1, seed=1, canary_from=10))
+        if isinstance(entry.record, Interaction)
+    )
+    good = msgspec.json.decode(msgspec.json.encode(interaction))
+    check_one = validator(schemas, "Interaction")
+    for wrong in ({**good, "prompt": 1}, {k: v for k, v in good.items() if k != "release"}, [good]):
+        assert not check_one.is_valid(wrong)
+
+
+def test_the_door_describes_itself():
+    done = call("schema", "--openapi")
+    assert done.exit_code == 0
+    assert "/v1/interactions" in msgspec.json.decode(done.stdout)["paths"]
+
+
+# ---- components
+
+
+def test_components_lists_every_part_with_its_settings():
+    found = msgspec.json.decode(call("components", "--json").stdout)
+    registries = {registry.kind: registry for registry in (SCORERS, RULES, NOTIFIERS, ROLLBACKS)}
+    assert set(found) == set(registries)
+    for kind, parts in found.items():
+        assert [part["name"] for part in parts] == registries[kind].names()
+        assert all(part["summary"] for part in parts)
+    (rule,) = [part for part in found["rule"] if part["name"] == "sustained_regression"]
+    assert rule["settings"] == {"closings": "2", "min_units": "50"}
+    (hook,) = [part for part in found["notifier"] if part["name"] == "webhook"]
+    assert hook["settings"]["url"] == "(required)"
+
+
+def test_components_reads_well():
+    text = call("components").stdout
+    assert "sustained_regression: " in text
+    assert "closings = 2" in text
