@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SEED   ?= 7
 
-.PHONY: help demo up test lint bench chaos seeds figures boards locks clean
+.PHONY: help demo up test lint bench chaos kafka seeds figures boards locks clean
 
 help:
 	@echo "make demo   set up, then watch a regression being caught, rolled back and verified"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint   style, types, import contracts"
 	@echo "make bench  what each part costs, as ratios to a calibration loop"
 	@echo "make chaos  kill -9 ten times under 20,000 interactions"
+	@echo "make kafka  a local broker in the foreground, without containers (Java 17 and Maven)"
 	@echo "make seeds  the demonstration on 20 regressed and 40 healthy seeds"
 
 $(VENV)/.run: requirements/run.lock pyproject.toml
@@ -46,6 +47,9 @@ bench: $(VENV)/.dev
 
 chaos: $(VENV)/.dev
 	PLUMBLINE_CHAOS_INTERACTIONS=20000 PLUMBLINE_CHAOS_KILLS=10 $(BIN)/python -m pytest tests/chaos -x
+
+kafka: $(VENV)/.run
+	$(BIN)/python -m deploy.kafka
 
 seeds: $(VENV)/.dev
 	$(BIN)/python -m tests.quality.demo_seeds

@@ -103,7 +103,9 @@ class PatternSet:
         self._set = re2.Set.SearchSet(_options())
         # The one pass leaves the length of long gaps open; what it finds of such rules is looked at again.
         loose = {rule: _LONG_GAP.sub(r"\1*", expression) for rule, expression in expressions.items()}
-        self._inexact = frozenset(rule for rule, expression in expressions.items() if loose[rule] != expression)
+        self._inexact = frozenset(
+            rule for rule, expression in expressions.items() if loose[rule] != expression
+        )
         for expression in loose.values():
             self._set.Add(expression)
         # RE2 reports "out of memory" like "nothing found". A last rule that is always found tells them apart.

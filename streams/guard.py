@@ -5,9 +5,13 @@ import binascii
 import hmac
 from typing import Final
 
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from streams.door.http import is_loopback
 
 _PROBES: Final = ("/healthz", "/readyz")
 _DOOR: Final = "/v1/"
@@ -57,3 +61,15 @@ class TokenGuard:
 
 def _is_open(path: str) -> bool:
     return path in _PROBES or path.startswith(_DOOR)
+
+
+def host_guards(host: str) -> list[Middleware]:
+    """Return what keeps other names away from a listener at `host`; nothing beyond this machine.
+
+    On loopback only loopback names may address it: a page in a browser must not reach us under another one.
+    """
+    if not is_loopback(host):
+        return []
+    bare = host.strip("[]")
+    names = {"127.0.0.1", "localhost", "[::1]", f"[{bare}]" if ":" in bare else bare}
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=sorted(names))]

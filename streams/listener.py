@@ -18,8 +18,8 @@ class PortError(Exception):
     """The address cannot be listened on; the text says which and what to do."""
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 picks a free one.
+def bind(host: str, port: int, *, setting: str = "door.port") -> socket.socket:
+    """Return a listening socket; port 0 picks a free one. Errors tell to change `setting`.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise PortError(
-            f"cannot listen on {host}:{port} ({reason}): stop what holds it, or set another door.port"
+            f"cannot listen on {host}:{port} ({reason}): stop what holds it, or set another {setting}"
         ) from error
     return bound
 

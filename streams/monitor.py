@@ -8,33 +8,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import BaseRoute
 
 from detectors.records import Action, Decision, Signal, SignalKind
 from detectors.redaction import Redactor
 from streams.assembly import assemble
+from streams.clickhouse_door import ClickHouseDoor, read_tokens
 from streams.door.counters import DoorCounters
-from streams.door.http import door_routes, is_loopback, require_token
+from streams.door.http import door_routes, require_token
 from streams.embedded.act import ActLoop
-from streams.embedded.errors import StorageError
 from streams.embedded.follower import TopicFollower
 from streams.embedded.inbox import JournalInbox
 from streams.embedded.journal import Journal
 from streams.embedded.landing import Lander
+from streams.embedded.ledger_file import open_ledger
 from streams.embedded.lock import lock_directory
 from streams.embedded.pipeline import Pipeline
 from streams.embedded.threads import LandThread, ThinkThread
 from streams.embedded.ticker import Ticker
 from streams.embedded.user_key import load_user_key
-from streams.guard import TokenGuard
+from streams.guard import TokenGuard, host_guards
 from streams.health import Gauge, Health, health_routes
 from streams.listener import Listener, bind
 from streams.page import page_routes
-from streams.response.ledger import Ledger
 from streams.response.machine import ResponseMachine
 from streams.settings import Settings, read_secret
 from streams.store import Store, open_store
@@ -53,8 +51,8 @@ class Monitor:
 
     Attributes
     ----------
-    door_url, page_url
-        Where it listens.
+    door_url, page_url, clickhouse_url
+        Where it listens; the last is empty unless ``[clickhouse_door]`` is enabled.
     failed
         Set when a part has failed: the process should exit, and resume from its checkpoints when started
         again. :attr:`failure` says which part and why.
@@ -64,10 +62,11 @@ class Monitor:
         self.settings = settings
         self._parts = assemble(settings)
         self._token = require_token(settings.door)
+        self._store_tokens = read_tokens(settings)
         self.counters = DoorCounters()
         self.failed = asyncio.Event()
         self.failure = ""
-        self.door_url = self.page_url = ""
+        self.door_url = self.page_url = self.clickhouse_url = ""
         self._closers: list[Callable[[], object] | Callable[[], Awaitable[object]]] = []
 
     async def __aenter__(self) -> Self:
@@ -90,6 +89,7 @@ class Monitor:
         user_key = load_user_key(directory, settings.door.user_key_file)
         bound = bind(settings.door.host, settings.door.port)
         self._closers.append(bound.close)
+        store_bound = self._bind_store_door()
         self.journal = Journal(directory / "journal.db", partitions=settings.journal.partitions)
         self._closers.append(self.journal.close)
         self._decisions = TopicFollower(self.journal, "decisions")
@@ -108,6 +108,27 @@ class Monitor:
         )
         self._start_threads()
         await self._start_listener(bound, user_key)
+        await self._start_store_door(store_bound)
+
+    def _bind_store_door(self) -> socket.socket | None:
+        """Take the port of the ClickHouse door, if it is wanted, before anything is opened."""
+        if self._store_tokens is None:
+            return None
+        door = self.settings.clickhouse_door
+        bound = bind(door.host, door.port, setting="clickhouse_door.port")
+        self._closers.append(bound.close)
+        return bound
+
+    async def _start_store_door(self, bound: socket.socket | None) -> None:
+        tokens = self._store_tokens
+        if bound is None or tokens is None:
+            return
+        door = await asyncio.to_thread(ClickHouseDoor, self.store, self.settings.clickhouse_door, tokens)
+        self._closers.append(lambda: asyncio.to_thread(door.close))
+        listener = Listener(door.app, bound)
+        self._closers.append(listener.close)
+        await listener.start()
+        self.clickhouse_url = listener.url
 
     def _open_store(self, directory: Path) -> Store:
         land = self.settings.land
@@ -167,10 +188,7 @@ class Monitor:
     def _guarded(self, routes: list[BaseRoute]) -> Starlette:
         """Return the application behind its token; on loopback only loopback names may address it."""
         guards = [Middleware(TokenGuard, token=self._token)] if self._token else []
-        if is_loopback(self.settings.door.host):  # a page in a browser must not reach us under another name
-            host = self.settings.door.host.strip("[]")
-            names = {"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host}
-            guards.append(Middleware(TrustedHostMiddleware, allowed_hosts=sorted(names)))
+        guards += host_guards(self.settings.door.host)
         return Starlette(routes=routes, middleware=guards)
 
     async def _close(self) -> None:
@@ -214,10 +232,10 @@ class Monitor:
             "stage_lag_records", "Records that a stage has not read yet.", ("stage",), self._stage_lags()
         )
         yield Gauge(
-            "not_detected_records",
-            "Late records, and streams or segment values over their bound.",
+            "set_aside_records",
+            "Late records, streams and segment values over their bound, faults of rules.",
             ("kind", "deployment"),
-            {labels: float(count) for labels, count in self._pipeline.not_detected().items()},
+            {labels: float(count) for labels, count in self._pipeline.counts().items()},
             is_counter=True,
         )
         yield Gauge(
@@ -264,17 +282,6 @@ class Monitor:
     def signals(self, kind: SignalKind) -> list[Signal]:
         """Return every signal of `kind` in the journal, oldest first."""
         return [s for s in self._signals.read() if isinstance(s, Signal) and s.kind == kind]
-
-
-def open_ledger(path: Path) -> Ledger:
-    """Return the ledger in the file at `path`; raises StorageError if it cannot be used."""
-    try:
-        return Ledger(f"sqlite:///{path}")
-    except SQLAlchemyError as error:
-        raise StorageError(
-            f"{path}: the ledger of actions cannot be used ({type(error).__name__}): "
-            "restore it from a backup; without it nobody knows what was rolled back"
-        ) from error
 
 
 def _wall_ms() -> int:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -14,8 +15,10 @@ from detectors.records import Role, Scorecard, Signal, Tick
 from detectors.redaction import Redactor
 from streams.assembly import assemble
 from streams.door.admission import AdmissionContext, Refusal, admit_payloads
+from streams.embedded.errors import StorageError
 from streams.embedded.journal import Journal
 from streams.embedded.landing import Lander
+from streams.embedded.ledger_file import open_ledger
 from streams.embedded.lock import lock_directory
 from streams.embedded.pipeline import Pipeline
 from streams.embedded.user_key import load_user_key
@@ -52,24 +55,48 @@ class Replayer:
         self._stages = assemble(self._settings).stages
 
     def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            self._open(opened)
+            self._opened = opened.pop_all()
+        return self
+
+    def _open(self, opened: ExitStack) -> None:
         directory = Path(self._settings.data_dir)
-        self._lock = lock_directory(directory)
+        opened.callback(lock_directory(directory).close)
         self._key = load_user_key(directory, self._settings.door.user_key_file)
         self._journal = Journal(directory / "journal.db", partitions=self._settings.journal.partitions)
+        opened.callback(self._journal.close)
+        self._ledger = open_ledger(directory / "ledger.db")
+        opened.callback(self._ledger.close)
+        self._refuse_pending_decisions(directory)
         land = self._settings.land
         password = read_secret(env=land.password_env, what="store password")
         self._store = open_store(
             path=directory / "store", dsn=land.dsn, password=password, database=land.database
         )
+        opened.callback(self._store.close)
         self._store.migrate()
         self._lander = Lander(self._journal, self._store, batch=land.batch)
         self._pipeline = Pipeline(self._journal, self._stages, batch=self._settings.journal.batch)
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self._store.close()
-        self._journal.close()
-        self._lock.close()
+        self._opened.close()
+
+    def _refuse_pending_decisions(self, directory: Path) -> None:
+        """Make sure that what replay marks as not to be acted on is replay's own."""
+        with self._ledger.begin() as transaction:
+            for partition, end in self._journal.ends("decisions").items():
+                if self._ledger.position(transaction, partition) < end:
+                    raise StorageError(
+                        f"{directory}: holds decisions that were not acted on yet: "
+                        "let `plumbline run` finish them first, or replay into another data directory"
+                    )
+
+    def _leave_unacted(self) -> None:
+        """Move the act side past the decisions of this replay: history is not acted on, now or later."""
+        with self._ledger.begin() as transaction:
+            for partition, end in self._journal.ends("decisions").items():
+                self._ledger.move_position(transaction, partition, end)
 
     def declare(self, deployment: str, release: str, role: Role, started_at_ms: int) -> None:
         """Declare a release before its interactions.
@@ -154,8 +181,13 @@ class Replayer:
                 ]
                 self._journal.append(db, ticks)
         self._pipeline.drain()
+        self._leave_unacted()
         while self._lander.land_once():
             pass
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return what the stages set aside (late records among them), by kind and deployment."""
+        return self._pipeline.counts()
 
     def samples(self, deployment: str) -> dict[str, ReleaseSample]:
         """Return what every release of `deployment` scored, from the journal."""

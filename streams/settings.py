@@ -113,6 +113,52 @@ class LandSettings(Section, frozen=True, kw_only=True):
     flush_s: Seconds = 1.0
 
 
+class KafkaSettings(Section, frozen=True, kw_only=True):
+    """The brokers, how to get in, and what the topics are made with.
+
+    ``bootstrap`` names brokers as host:port with commas between. ``partitions`` is for ever: it says where
+    every key lives. ``tls_cert_file`` with ``tls_key_file`` is this client's certificate. SASL passwords are
+    named, by environment variable or file.
+    """
+
+    bootstrap: str = "127.0.0.1:9092"
+    topic_prefix: Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,62}$")] = "plumbline"
+    partitions: Annotated[int, Meta(ge=1, le=1024)] = 12
+    replication: Annotated[int, Meta(ge=1, le=32)] = 3
+    retention_s: Seconds = 7 * 86_400.0
+    max_message_bytes: Annotated[int, Meta(ge=65_536, le=1_073_741_824)] = 2_097_152
+    tls: bool = False
+    tls_ca_file: str = ""
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    sasl_username: str = ""
+    sasl_password_env: str = ""
+    sasl_password_file: str = ""
+
+
+class ClickHouseDoorSettings(Section, frozen=True, kw_only=True):
+    """The ClickHouse HTTP door of the embedded store, for Grafana, curl and landing from another process.
+
+    A reader token is required (``reader_token_env`` or ``reader_token_file``); without a writer token nobody
+    writes. ``max_execution_s`` is per query, ``max_result_bytes`` per answer before compression,
+    ``max_request_bytes`` per body after decompression. At most ``concurrent`` queries run at once; others
+    wait for up to five seconds.
+    """
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8123
+    reader_token_env: str = ""
+    reader_token_file: str = ""
+    writer_token_env: str = ""
+    writer_token_file: str = ""
+    max_execution_s: Seconds = 30.0
+    max_result_bytes: Count = 67_108_864
+    max_request_bytes: Count = 67_108_864
+    concurrent: Annotated[int, Meta(ge=1, le=64)] = 4
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """The whole file. Lists of parts (``[[scorer]]`` ...) are in the order in which they act.
 
@@ -125,6 +171,8 @@ class Settings(Section, frozen=True, kw_only=True):
     detect: DetectSettings = DetectSettings()
     act: ActSettings = ActSettings()
     land: LandSettings = LandSettings()
+    clickhouse_door: ClickHouseDoorSettings = ClickHouseDoorSettings()
+    kafka: KafkaSettings = KafkaSettings()
     segment: tuple[SegmentSettings, ...] = ()
     scorer: tuple[dict[str, Any], ...] = ()
     rule: tuple[dict[str, Any], ...] = ()

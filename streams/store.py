@@ -224,7 +224,9 @@ class Store:
         with self._lock:
             client = self._alive()
             merged = {**self._insert_settings, **settings}
-            return insert_block(client, f"`{self._database}`.`{table}`", names, block, form=form, settings=merged)
+            return insert_block(
+                client, f"`{self._database}`.`{table}`", names, block, form=form, settings=merged
+            )
 
     def define(self, statement: str) -> None:
         """Run one of our own DDL statements again, as :meth:`migrate` would."""

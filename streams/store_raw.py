@@ -3,8 +3,8 @@
 ``readonly = 1`` alone is not enough. In chDB 4.4 it stops writes, ``SET readonly`` and table functions
 (``file()``, ``url()``, ``sqlite()`` ...), but it lets through the *scalar* function ``file('/path')``,
 ``SELECT ... INTO OUTFILE``, ``DESCRIBE file(...)``, ``USE``, ``KILL QUERY`` and several statements in one
-text. So the text is first brought into the engine's own canonical form by ``formatQuerySingleLine``, which has
-no comments and one way to quote; that form is screened, and that form is run.
+text. So the engine's ``formatQuerySingleLine`` first brings the text into its canonical form, which has no
+comments and one way to quote; that form is screened, and that form is run.
 """
 
 import re

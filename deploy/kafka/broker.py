@@ -191,7 +191,12 @@ class LocalBroker:
             self._format(jars, configuration)
         log4j = self._directory / "log4j2.xml"
         log4j.write_bytes(_resource("log4j2.xml").encode())
-        command = [*self._java(jars), f"-Dlog4j2.configurationFile={log4j}", "kafka.Kafka", str(configuration)]
+        command = [
+            *self._java(jars),
+            f"-Dlog4j2.configurationFile={log4j}",
+            "kafka.Kafka",
+            str(configuration),
+        ]
         with self.log.open("ab") as log:
             begun_at = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - program and arguments are ours

@@ -54,7 +54,9 @@ def _sign(folder: Path, name: str, *, subject: str, names: str) -> None:
 
 def _openssl(*arguments: str) -> None:
     if shutil.which("openssl") is None:
-        raise LocalBrokerError("openssl is not on the path: install it, or start a broker without access rules")
+        raise LocalBrokerError(
+            "openssl is not on the path: install it, or start a broker without access rules"
+        )
     made = run_tool(["openssl", *arguments])
     if made.returncode:
         raise LocalBrokerError(f"openssl {arguments[0]} failed: {made.stdout.strip().splitlines()[-1:]}")

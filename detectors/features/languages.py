@@ -4,8 +4,8 @@ import re
 import tomllib
 from collections.abc import Sequence
 from functools import cache
-from itertools import repeat
 from importlib.resources import files
+from itertools import repeat
 from typing import NamedTuple
 
 from py3langid.langid import LanguageIdentifier
@@ -55,7 +55,9 @@ def language_of_words(words: Sequence[str]) -> Language:
     if count < 2 or count < 0.15 * len(words) or count < 1.4 * second:
         return UNKNOWN
     margin = (count - second) / count
-    return Language(languages[hits.index(count)], round(min(0.99, 0.6 + 0.1 * margin + 0.06 * min(count, 5)), 4))
+    return Language(
+        languages[hits.index(count)], round(min(0.99, 0.6 + 0.1 * margin + 0.06 * min(count, 5)), 4)
+    )
 
 
 def language_of_text(text: str) -> Language:

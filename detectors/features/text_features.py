@@ -186,7 +186,11 @@ def _cut(text: str, start: int, stop: int) -> list[tuple[int, int, str]]:
         if text[at] == ".":
             if text.endswith(_ABBREVIATIONS, start, at + 1):
                 continue
-            if at - start <= _ITEM_NUMBER_CHARACTERS and end < stop and _ITEM_NUMBER.fullmatch(text, start, end):
+            if (
+                at - start <= _ITEM_NUMBER_CHARACTERS
+                and end < stop
+                and _ITEM_NUMBER.fullmatch(text, start, end)
+            ):
                 continue
         _append(found, text, start, end)
         start = end

@@ -22,6 +22,10 @@ class StreamKey(Struct, frozen=True, array_like=True, order=True):
     metric: str
     test: Literal["reference", "arm", "share"]
 
+    def parts(self) -> tuple[str, ...]:
+        """Return the five names, from which ids are derived: a slash in one of them changes nothing."""
+        return self.deployment, self.release, self.segment, self.metric, self.test
+
     def __str__(self) -> str:
         return f"{self.deployment}/{self.release}/{self.segment}/{self.metric}/{self.test}"
 
@@ -38,12 +42,13 @@ class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A change, its end, or the status of a stream at the close of a bucket of event time.
 
     ``n`` counts the units behind ``mean``: for a reference test those since the last status, for an arm test
-    all canary units so far, for a share the interactions of the bucket; ``mean_interval`` is valid at the bucket's close alone. ``baseline`` is the anchor's mean, or the
-    stable arm's. ``effect`` is the difference from it over ``effect_n`` units, with its ``interval``, which
-    holds at any stopping time: for an arm test over all canary units so far, for a reference test over the
-    units that came *after* the alarm, because those before it are biased by having raised it. ``worse`` is
-    true when the effect points against the metric's direction. ``evidence`` is log10 of the detector's
-    statistic, ``threshold`` log10 of where it alarms, ``n_total`` the units seen so far.
+    all canary units so far, for a share the interactions of the bucket. ``mean_interval`` is valid at the
+    bucket's close alone. ``baseline`` is the anchor's mean, or the stable arm's. ``effect`` is the difference
+    from it over ``effect_n`` units, with its ``interval``, which holds at any stopping time: for an arm test
+    over all canary units so far, for a reference test over the units that came *after* the alarm, because
+    those before it are biased by having raised it. ``worse`` is true when the change points against the
+    metric's direction. ``evidence`` is log10 of the detector's statistic, ``threshold`` log10 of where it
+    alarms, ``n_total`` the units seen so far.
     ``bad`` and ``good`` are example interaction ids.
     """
 

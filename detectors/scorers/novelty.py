@@ -52,7 +52,9 @@ def _derived(word: str, known: frozenset[str]) -> bool:
     """Whether the word is a known one with an ending, or a hyphenation of known ones."""
     if "-" in word:
         return all(part in known or len(part) < 2 for part in word.split("-"))
-    return word.endswith(_ENDINGS) and any(word.endswith(ending) and word[: -len(ending)] in known for ending in _ENDINGS)
+    return word.endswith(_ENDINGS) and any(
+        word.endswith(ending) and word[: -len(ending)] in known for ending in _ENDINGS
+    )
 
 
 def _spans(features: Features, words: list[str]) -> tuple[Span, ...]:

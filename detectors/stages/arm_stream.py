@@ -22,12 +22,15 @@ class ArmStream:
         Names the candidate's stream.
     direction
         Of the metric; the test asks only whether the candidate is worse.
+    version
+        Of the scorer; versions are never compared with each other.
     alpha
         Probability that this stream ever alarms on a candidate that is no worse.
     """
 
-    def __init__(self, key: StreamKey, direction: Direction, alpha: float) -> None:
+    def __init__(self, key: StreamKey, direction: Direction, version: str, alpha: float) -> None:
         self.key = key
+        self._version = version
         self.direction: Direction = direction
         self._test = ArmBettingTest(alpha=alpha, worse="lower" if direction == "higher" else "higher")
         self._began_at_ms: int | None = None
@@ -62,7 +65,7 @@ class ArmStream:
         test, detected = self._test, self._test.drift_detected
         effect, interval = test.effect() if test.n_treated and test.n_control else (None, None)
         return Signal(
-            signal_id=derive_id("signal", kind, str(self.key), str(at_ms)),
+            signal_id=derive_id("signal", kind, *self.key.parts(), self._version, str(at_ms)),
             kind=kind,
             stream=self.key,
             at_ms=at_ms,
@@ -99,6 +102,7 @@ class ArmStream:
         return {
             "key": list(msgspec.to_builtins(self.key)),
             "direction": self.direction,
+            "version": self._version,
             "test": self._test.to_state(),
             "began": self._began_at_ms,
             "announced": self._announced,
@@ -110,7 +114,9 @@ class ArmStream:
     def from_state(cls, state: dict[str, Any]) -> "ArmStream":
         """Return the stream that `to_state` described."""
         test = ArmBettingTest.from_state(state["test"])
-        stream = cls(msgspec.convert(state["key"], StreamKey), state["direction"], test.alpha)
+        stream = cls(
+            msgspec.convert(state["key"], StreamKey), state["direction"], state["version"], test.alpha
+        )
         stream._test = test
         stream._began_at_ms = state["began"]
         stream._announced = state["announced"]

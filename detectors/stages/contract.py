@@ -9,6 +9,7 @@ from msgspec import Struct
 from detectors.records.codec import Record
 
 STATE_VERSION = 1
+_COUNTS = "counts"
 
 
 class Delivery(Struct, frozen=True):
@@ -71,6 +72,18 @@ class StageState:
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with `prefix`, sorted."""
         return sorted(key for key in self._values if key.startswith(prefix))
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What was counted instead of carried on: number by kind (``late``) and deployment."""
+        counted: dict[str, dict[str, int]] = self.get(_COUNTS, {})
+        return counted
+
+    def count(self, kind: str, deployment: str, by: int = 1) -> None:
+        """Add `by` to the count of `kind`."""
+        # The table is replaced as a whole, so that another thread may read it meanwhile.
+        of_kind = self.counts.get(kind, {})
+        self.put(_COUNTS, {**self.counts, kind: {**of_kind, deployment: of_kind.get(deployment, 0) + by}})
 
     def take_changes(self) -> dict[str, bytes | None]:
         """Return what changed since the last call, packed; None marks a dropped key."""

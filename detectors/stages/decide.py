@@ -64,7 +64,7 @@ class DecideStage:
             memory_key = key_of("memory", rule.name, deployment)
             memory: dict[str, Any] = state.get(memory_key, {})
             before = msgspec.msgpack.encode(memory)  # a rule may change a list in place
-            for decision in rule.decide(signal, releases, memory):
+            for decision in self._ask(rule, signal, releases, memory, state):
                 if decision.decision_id not in made:
                     made = {**made, decision.decision_id: [decision.metric, decision.segment]}
                     state.put(made_key, made)
@@ -74,6 +74,16 @@ class DecideStage:
         if _is_watched(signal, made):
             outputs.append(_for_act(deployment, signal))
         return outputs
+
+    @staticmethod
+    def _ask(
+        rule: Rule, signal: Signal, releases: dict[str, Release], memory: dict[str, Any], state: StageState
+    ) -> list[Decision]:
+        try:
+            return list(rule.decide(signal, releases, memory))
+        except Exception:  # noqa: BLE001 - a plug-in's fault is counted, and must not stop the line (I8)
+            state.count(f"rule_error_{rule.name}", signal.stream.deployment)
+            return []
 
 
 def _for_act(deployment: str, record: Decision | Release | Signal) -> Output:

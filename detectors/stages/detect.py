@@ -10,7 +10,7 @@ from detectors.records import Release, Scorecard, Signal, StreamKey, Tick
 from detectors.records.ids import derive_id
 from detectors.stages.arm_stream import ArmStream
 from detectors.stages.contract import Delivery, Output
-from detectors.stages.detect_state import COUNTS, DetectState, key_of
+from detectors.stages.detect_state import DetectState, key_of
 from detectors.stages.moments import Moments
 from detectors.stages.reference_stream import ReferenceBuilder, ReferenceStream
 from detectors.stages.units import (
@@ -88,7 +88,7 @@ class DetectStage:
     def _collect(self, state: DetectState, card: Scorecard) -> None:
         bucket_ms = bucket_of(card.event_time_ms, self._plan.unit_ms)
         if state.closed_until_ms is not None and bucket_ms < state.closed_until_ms:
-            _count(state, "late", card.deployment)
+            state.blobs.count("late", card.deployment)
         else:
             state.add_entry(card.deployment, bucket_ms, entry_of(card))
 
@@ -128,7 +128,7 @@ class _Closing:
         if table.admit(entries):
             state.blobs.put(kept_key, table.kept)
         if table.overflow:
-            _count(state, "segment_overflow", deployment, table.overflow)
+            state.blobs.count("segment_overflow", deployment, table.overflow)
         by_segment = unit_values(entries, table)
         for segment in sorted(by_segment):
             self._feed_references(segment, by_segment[segment])
@@ -171,9 +171,9 @@ class _Closing:
         stream = self._state.streams.get(key)
         if stream is None:
             if not self._make_room():
-                _count(self._state, "stream_overflow", self._deployment)
+                self._state.blobs.count("stream_overflow", self._deployment)
                 return None
-            stream = self._state.streams[key] = ReferenceStream(stream_key, like.direction)
+            stream = self._state.streams[key] = ReferenceStream(stream_key, like.direction, like.version)
         return stream
 
     def _make_room(self) -> bool:
@@ -186,7 +186,7 @@ class _Closing:
             return False
         del self._state.streams[oldest]
         self._state.touch(oldest)
-        _count(self._state, "stream_shed", self._deployment)
+        self._state.blobs.count("stream_shed", self._deployment)
         return True
 
     def _compare_or_learn(self, stream: ReferenceStream, version: str, values: Sequence[UnitValue]) -> None:
@@ -231,9 +231,9 @@ class _Closing:
         key = key_of("arm", *msgspec.to_builtins(stream_key), version)
         stream = self._state.arms.get(key)
         if stream is None:
-            if not any(unit.release == candidate for unit in values):
-                return
-            stream = self._state.arms[key] = ArmStream(stream_key, values[0].direction, self._plan.arm_alpha)
+            stream = self._state.arms[key] = ArmStream(
+                stream_key, values[0].direction, version, self._plan.arm_alpha
+            )
         stream.feed(values, self._bucket_ms)
         self._state.touch(key)
         self._emit(stream.signals(self._at_ms, self._role(candidate), status_due=self._status_due))
@@ -266,7 +266,7 @@ class _Closing:
         )
         taken = fresh[: max(0, self._plan.max_streams - len(before))]
         if len(taken) < len(fresh):
-            _count(self._state, "release_overflow", self._deployment, len(fresh) - len(taken))
+            self._state.blobs.count("release_overflow", self._deployment, len(fresh) - len(taken))
         known = sorted([*before, *taken])
         self._state.blobs.put(key, known)
         return known
@@ -280,7 +280,7 @@ class _Closing:
             self._emit(
                 [
                     Signal(
-                        signal_id=derive_id("signal", "status", str(key), str(self._at_ms)),
+                        signal_id=derive_id("signal", "status", *key.parts(), str(self._at_ms)),
                         kind="status",
                         stream=key,
                         at_ms=self._at_ms,
@@ -292,9 +292,3 @@ class _Closing:
                     )
                 ]
             )
-
-
-def _count(state: DetectState, what: str, deployment: str, by: int = 1) -> None:
-    counts: dict[str, dict[str, int]] = state.blobs.get(COUNTS, {})
-    of_kind = counts.get(what, {})
-    state.blobs.put(COUNTS, {**counts, what: {**of_kind, deployment: of_kind.get(deployment, 0) + by}})

@@ -1,7 +1,7 @@
 """The live state of the detect stage, and its keyed blobs."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -11,9 +11,6 @@ from detectors.stages.contract import StageState
 from detectors.stages.moments import Moments
 from detectors.stages.reference_stream import ReferenceBuilder, ReferenceStream
 from detectors.stages.units import Entry
-
-COUNTS: Final = "counts"
-"""Blob of what was not detected, by kind (late, stream_overflow, stream_shed ...) and deployment."""
 
 
 def key_of(kind: str, *parts: Any) -> str:
@@ -69,6 +66,11 @@ class DetectState:
             elif kind == "seen":
                 deployment, bucket = msgspec.json.decode(key[len(kind) :])
                 self.seen_units.setdefault(deployment, {})[bucket] = set(value)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What was counted and not detected: late records, streams and releases over their bound."""
+        return self.blobs.counts
 
     def declare(self, release: Release) -> None:
         """Keep a declaration until event time has reached its start; repetitions change nothing."""

@@ -57,8 +57,9 @@ class ReferenceStream:
     holds at all times at once; it takes the mean of the reference as exact.
     """
 
-    def __init__(self, key: StreamKey, direction: Direction) -> None:
+    def __init__(self, key: StreamKey, direction: Direction, version: str) -> None:
         self.key = key
+        self._version = version
         self.direction: Direction = direction
         self._period = Moments()
         self._after_alarm = BettingSequence(level=_LEVEL)  # of the value less the baseline
@@ -113,7 +114,7 @@ class ReferenceStream:
         period = self._period
         within = mean_interval(period.n, period.mean or 0.0, period.variance, _LEVEL) if period.n else None
         return Signal(
-            signal_id=derive_id("signal", kind, str(self.key), str(at_ms)),
+            signal_id=derive_id("signal", kind, *self.key.parts(), self._version, str(at_ms)),
             kind=kind,
             stream=self.key,
             at_ms=at_ms,
@@ -174,6 +175,7 @@ class ReferenceStream:
         return {
             "key": list(msgspec.to_builtins(self.key)),
             "direction": self.direction,
+            "version": self._version,
             "period": self._period.to_state(),
             "after": self._after_alarm.to_state(),
             "n": self._n_total,
@@ -191,7 +193,7 @@ class ReferenceStream:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "ReferenceStream":
         """Return the stream that `to_state` described."""
-        stream = cls(msgspec.convert(state["key"], StreamKey), state["direction"])
+        stream = cls(msgspec.convert(state["key"], StreamKey), state["direction"], state["version"])
         stream._period = Moments.from_state(state["period"])
         stream._after_alarm = BettingSequence.from_state(state["after"])
         stream._n_total = state["n"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from plumbline import __version__
-from streams.cli import check, compare, demo, replay, run
+from streams.cli import check, compare, demo, replay, run, topics
 
 __all__ = ["main"]
 
@@ -35,6 +35,7 @@ for command in (
     check.check,
     check.schema,
     check.components,
+    topics.topics,
 ):
     plumbline.add_command(command)
 

@@ -99,6 +99,9 @@ def replay(  # noqa: PLR0917 - click hands options over by position
             )
             replayer.finish()
         _print_result(result)
+        for (kind, about), count in sorted(replayer.counts().items()):
+            told = " (older than what was replayed before: scored, not detected)" if kind == "late" else ""
+            click.echo(f"  set aside, {about}: {count} {kind}{told}")
         if deployment:
             print_changes(replayer.changes(deployment))
         if deployment and release and compare_with:

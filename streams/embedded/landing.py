@@ -23,6 +23,7 @@ from detectors.records import (
 from detectors.records.codec import Record
 from streams.embedded.journal import Journal
 from streams.landing_rows import rows_of
+from streams.store import StoreError
 
 LANDED: Final[Mapping[str, type[Record]]] = {
     "interactions": Interaction,
@@ -63,19 +64,31 @@ class Lander:
         self._journal, self._store, self._batch = journal, store, batch
 
     def land_once(self) -> int:
-        """Land up to one batch of every topic; return how many records were carried."""
-        for topic, (first_id, last_id, phase) in self._ledger().items():
-            if phase == "before":  # the outcome of this insert is unknown: repeat it as it was
-                self._insert(topic, first_id, last_id)
-        landed = {topic: last_id for topic, (_, last_id, _) in self._ledger().items()}
-        carried = 0
+        """Land up to one batch of every topic; return how many records were carried.
+
+        A topic that the store refuses does not hold up the others; its error is raised when they are done.
+        """
+        ledger, carried = self._ledger(), 0
+        refused: StoreError | None = None
         for topic in LANDED:
-            rows = self._journal.read_topic(topic, landed.get(topic, 0), self._batch)
-            if rows:
-                self._mark(topic, rows[0].row_id, rows[-1].row_id, "before")
-                self._insert(topic, rows[0].row_id, rows[-1].row_id)
-                carried += len(rows)
+            try:
+                carried += self._land(topic, *ledger.get(topic, (0, 0, "after")))
+            except StoreError as error:
+                if error.code is None:  # the store is away: the next topic would fare no better
+                    raise
+                refused = refused or error
+        if refused is not None:
+            raise refused
         return carried
+
+    def _land(self, topic: str, first_id: int, last_id: int, phase: str) -> int:
+        if phase == "before":  # the outcome of this insert is unknown: repeat it as it was
+            self._insert(topic, first_id, last_id)
+        rows = self._journal.read_topic(topic, last_id, self._batch)
+        if rows:
+            self._mark(topic, rows[0].row_id, rows[-1].row_id, "before")
+            self._insert(topic, rows[0].row_id, rows[-1].row_id)
+        return len(rows)
 
     def lag(self) -> dict[str, int]:
         """Return how many records of each topic are not landed yet."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectors.stages import Stage
-from detectors.stages.detect_state import COUNTS
 from detectors.stages.score import WATERMARK
 from streams.embedded.errors import StorageError
 from streams.embedded.journal import Journal
@@ -72,13 +71,14 @@ class Pipeline:
             total += moved
         return total
 
-    def not_detected(self) -> dict[tuple[str, str], int]:
-        """Return how much was counted and not detected, by kind and deployment."""
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return what the stages counted instead of carrying on, by kind and deployment."""
         found: Counter[tuple[str, str]] = Counter()
-        for state in self._loops["detect"].states.values():
-            for kind, by_deployment in state.blobs.get(COUNTS, {}).items():
-                for deployment, count in by_deployment.items():
-                    found[kind, deployment] += count
+        for loop in self._loops.values():
+            for state in loop.states.values():
+                for kind, by_deployment in state.counts.items():
+                    for deployment, count in by_deployment.items():
+                        found[kind, deployment] += count
         return dict(found)
 
     def watermarks(self) -> dict[int, int]:

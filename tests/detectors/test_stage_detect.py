@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from detectors.records import Arm, Release, Score, Scorecard, Signal, Tick
 from detectors.stages import Delivery
 from detectors.stages.detect import DetectPlan, DetectStage
-from detectors.stages.detect_state import COUNTS, DetectState
+from detectors.stages.detect_state import DetectState
 
 UNIT = 1_000
 
@@ -55,7 +55,7 @@ def ticks(at_ms: int) -> list[Tick]:
 
 
 def counted(state: DetectState, what: str) -> int:
-    return state.blobs.get(COUNTS, {}).get(what, {}).get("d", 0)
+    return state.counts.get(what, {}).get("d", 0)
 
 
 def signals(outputs) -> list[Signal]:

@@ -33,7 +33,7 @@ def pinned(random, mean=0.9, count=2000, key=None):
 
 
 def reference_stream(direction="higher"):
-    return ReferenceStream(StreamKey("chat", "v1", "all", "helpful", "reference"), direction)
+    return ReferenceStream(StreamKey("chat", "v1", "all", "helpful", "reference"), direction, "1")
 
 
 def run_reference(stream, random, buckets, mean, *, first=0, status_every=1):
@@ -58,7 +58,7 @@ def arm_bucket(random, bucket, *, share=0.2, routed=None, canary=0.9, stable=0.9
 
 
 def arm_stream(direction="higher", alpha=0.001):
-    return ArmStream(StreamKey("chat", "v2", "all", "helpful", "arm"), direction, alpha)
+    return ArmStream(StreamKey("chat", "v2", "all", "helpful", "arm"), direction, "1", alpha)
 
 
 def run_arm(stream, random, buckets, *, first=0, **world):
