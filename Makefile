@@ -34,7 +34,7 @@ up: $(VENV)/.run
 	$(BIN)/plumbline demo --seed $(SEED) --keep --port 8321
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -109,15 +109,71 @@ GROUP BY release, segment, metric, test
 ORDER BY release, segment, metric, test
 """
 
-DECISIONS: Final = f"""
-SELECT decision_id, toUnixTimestamp64Milli(at) AS at_ms, release, cause, verbs, reason, rule, summary, metric,
-  segment, signal_ids, effect, low, high, baseline, n,
-  toUnixTimestamp64Milli(began_at) AS began_at_ms, exemplars
-FROM decisions FINAL
-WHERE deployment = {{deployment:String}} AND {_AT}
-ORDER BY at DESC, decision_id
+# What a release was last declared as, and when traffic was last taken from it for good.
+_DECLARED: Final = """SELECT deployment, release, argMax(role, tuple(started_at, landed_at)) AS declared_role,
+    max(started_at) AS declared_at
+  FROM releases FINAL GROUP BY deployment, release"""
+_TAKEN_BACK: Final = """SELECT deployment, release, max(at) AS back_at FROM actions FINAL
+  WHERE kind = 'rollback' AND state = 'ROLLED_BACK' AND NOT dry_run GROUP BY deployment, release"""
+
+TROUBLED: Final = f"""
+SELECT s.deployment AS deployment, s.release AS release, s.segment AS segment, s.metric AS metric,
+  s.test AS test, s.state AS state, s.worse AS worse, s.role AS role, s.reason AS reason, s.n AS n,
+  s.mean AS mean, s.baseline AS baseline, s.at_ms AS at_ms, s.began_at_ms AS began_at_ms
+FROM (
+  SELECT deployment, release, segment, metric, test, argMax(signals.state, at) AS state,
+    argMax(signals.worse, at) AS worse, argMax(signals.role, at) AS role,
+    argMax(signals.reason, at) AS reason, argMax(signals.n, at) AS n,
+    argMax(tuple(signals.mean), at).1 AS mean,
+    argMax(tuple(signals.baseline), at).1 AS baseline, toUnixTimestamp64Milli(max(at)) AS at_ms,
+    toUnixTimestamp64Milli(argMax(tuple(signals.began_at), at).1) AS began_at_ms
+  FROM signals FINAL
+  WHERE kind = 'status' AND test != 'share' AND {_AT}
+  GROUP BY deployment, release, segment, metric, test
+  HAVING state IN ('drift', 'warning', 'blind')
+) AS s
+LEFT JOIN ({_DECLARED}) AS r ON r.deployment = s.deployment AND r.release = s.release
+LEFT JOIN ({_TAKEN_BACK}) AS b ON b.deployment = s.deployment AND b.release = s.release
+WHERE r.declared_role != 'retired'
+  AND (toUnixTimestamp64Milli(b.back_at) <= 0 OR b.back_at < r.declared_at)
+ORDER BY s.deployment, s.state = 'drift' DESC, s.segment = 'all' DESC, s.release, s.metric, s.segment, s.test
 LIMIT {{limit:UInt32}}
 """
+"""Streams of all deployments whose latest status is not well, without releases that are out of service:
+rolled back since they were declared, or retired. There is no ``deployment``."""
+
+_DECISION: Final = """d.deployment AS deployment, d.decision_id AS decision_id,
+  toUnixTimestamp64Milli(d.at) AS at_ms, d.release AS release, d.cause AS cause, d.verbs AS verbs,
+  d.reason AS reason, d.rule AS rule, d.metric AS metric, d.segment AS segment, d.signal_ids AS signal_ids,
+  d.effect AS effect, d.low AS low, d.high AS high, d.baseline AS baseline, d.n AS n,
+  toUnixTimestamp64Milli(d.began_at) AS began_at_ms, d.exemplars AS exemplars"""
+
+DECISIONS: Final = f"""
+SELECT {_DECISION}
+FROM decisions AS d FINAL
+WHERE d.deployment = {{deployment:String}} AND {_BETWEEN.format(column="d.at")}
+ORDER BY at_ms DESC, decision_id
+LIMIT {{limit:UInt32}}
+"""
+
+OPEN_DECISIONS: Final = f"""
+SELECT {_DECISION}
+FROM decisions AS d FINAL
+LEFT JOIN ({_DECLARED}) AS r ON r.deployment = d.deployment AND r.release = d.release
+LEFT JOIN ({_TAKEN_BACK}) AS b ON b.deployment = d.deployment AND b.release = d.release
+LEFT JOIN (
+  SELECT deployment, release, segment, metric, test, max(at) AS cleared_at
+  FROM signals FINAL WHERE kind = 'cleared' GROUP BY deployment, release, segment, metric, test
+) AS c ON c.deployment = d.deployment AND c.release = d.release AND c.segment = d.segment
+  AND c.metric = d.metric AND c.test = if(has(d.verbs, 'rollback'), 'arm', 'reference')
+WHERE {_BETWEEN.format(column="d.at")} AND r.declared_role != 'retired' AND b.back_at < d.at
+  AND c.cleared_at < d.at
+  AND d.decision_id NOT IN (SELECT decision_id FROM actions WHERE state = 'ROLLED_BACK' AND NOT dry_run)
+ORDER BY at_ms DESC, decision_id
+LIMIT {{limit:UInt32}}
+"""
+"""Decisions of all deployments, however old, that nothing has ended: no ``cleared`` of their stream, no
+rollback that was verified, no retirement of their release. There is no ``deployment``."""
 
 ACTIONS: Final = f"""
 SELECT action_id, seq, toUnixTimestamp64Milli(at) AS at_ms, release, decision_id, kind, target, state, reason,
@@ -213,11 +269,13 @@ QUERIES: Final[Mapping[str, str]] = {
     "interaction_scores": INTERACTION_SCORES,
     "interaction_text": INTERACTION_TEXT,
     "offenders": OFFENDERS,
+    "open_decisions": OPEN_DECISIONS,
     "owner": OWNER,
     "release_scores": RELEASE_SCORES,
     "releases": RELEASES,
     "signals": SIGNALS,
     "stream_states": STREAM_STATES,
     "texts": TEXTS,
+    "troubled": TROUBLED,
 }
 """Every text by its name."""

@@ -100,17 +100,11 @@ class PatternSet:
     def __init__(self, expressions: Mapping[str, str]) -> None:
         self._patterns = {rule: Pattern(expression) for rule, expression in expressions.items()}
         self._rules = tuple(expressions)
-        self._set = re2.Set.SearchSet(_options())
         # The one pass leaves the length of long gaps open; what it finds of such rules is looked at again.
         loose = {rule: _LONG_GAP.sub(r"\1*", expression) for rule, expression in expressions.items()}
-        self._inexact = frozenset(
-            rule for rule, expression in expressions.items() if loose[rule] != expression
-        )
-        for expression in loose.values():
-            self._set.Add(expression)
-        # RE2 reports "out of memory" like "nothing found". A last rule that is always found tells them apart.
-        self._set.Add("")
-        self._set.Compile()
+        # Each such rule has a set of its own: it answers yes or no at a fraction of a search's cost.
+        self._exact = {rule: _set_of(e) for rule, e in expressions.items() if loose[rule] != e}
+        self._set = _set_of(*loose.values())
 
     def found_in(self, text: str) -> tuple[str, ...]:
         """Return the ids of the rules found in the well-formed `text`, in the order they were given."""
@@ -120,9 +114,11 @@ class PatternSet:
         if not found:
             return tuple(rule for rule, pattern in self._patterns.items() if pattern.found_in(text))
         rules = map(self._rules.__getitem__, sorted(found)[:-1])
-        return tuple(
-            rule for rule in rules if rule not in self._inexact or self._patterns[rule].found_in(text)
-        )
+        return tuple(rule for rule in rules if rule not in self._exact or self._found_exactly(rule, text))
+
+    def _found_exactly(self, rule: str, text: str) -> bool:
+        found = len(self._exact[rule].Match(text))
+        return found == 2 if found else self._patterns[rule].found_in(text)
 
     def first(self, rule: str, text: str) -> Match | None:
         """Return where `rule` is found first in the well-formed `text`, or None."""
@@ -131,6 +127,18 @@ class PatternSet:
     def spans(self, rule: str, text: str) -> Iterator[Match]:
         """Yield every place where `rule` is found in the well-formed `text`."""
         return self._patterns[rule].spans(text)
+
+
+def _set_of(*expressions: str) -> re2.Set:
+    """Return the compiled set of `expressions`, and of one more that is always found.
+
+    RE2 reports "out of memory" like "nothing found"; the last rule tells them apart.
+    """
+    made = re2.Set.SearchSet(_options())
+    for expression in (*expressions, ""):
+        made.Add(expression)
+    made.Compile()
+    return made
 
 
 def _options() -> re2.Options:

@@ -1,7 +1,9 @@
 """Settings become parts: the one place that knows which stage, notifier and target a file asks for."""
 
+import ipaddress
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
@@ -20,6 +22,7 @@ from streams.rollbacks import ROLLBACKS, RollbackTarget
 from streams.settings import Settings, SettingsError
 
 P = TypeVar("P")
+_SEGMENT_NAME: Final = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class Parts(Struct, frozen=True):
@@ -43,10 +46,13 @@ def assemble(settings: Settings) -> Parts:
     Raises
     ------
     SettingsError
-        For an unknown part, key, type or value, two parts of one name, or a segment without a source.
+        For an unknown part, key, type or value, two parts of one name, a segment without a source, a network
+        that is none, or scorers of which none could ever page.
     """
     try:
+        _check_networks(settings)
         scorers = _build(SCORERS, settings.scorer, "scorer")
+        _check_directions(scorers)
         segments = [_segment(index, settings) for index in range(len(settings.segment))]
         rules = _build(RULES, settings.rule, "rule")
         score = ScoreStage(
@@ -92,11 +98,29 @@ def detect_plan(settings: Settings, scorers: Sequence[Scorer]) -> DetectPlan:
 def _build(registry: Registry[P], tables: Sequence[Mapping[str, Any]], kind: str) -> list[P]:
     if not tables:
         return [registry.build(name, {}) for name in registry.names()]
-    parts = []
+    parts: dict[str, P] = {}
     for index, table in enumerate(tables):
-        path = f"{kind}[{index}]"
-        parts.append(registry.build(_name(table, path), _parameters(table, "name"), path=path))
-    return parts
+        path, name = f"{kind}[{index}]", _name(table, f"{kind}[{index}]")
+        if name in parts:
+            raise PartError(f"{path}: two {kind}s are called {name!r}; each may be there once")
+        parts[name] = registry.build(name, _parameters(table, "name"), path=path)
+    return list(parts.values())
+
+
+def _check_networks(settings: Settings) -> None:
+    for index, network in enumerate(settings.act.allow_networks):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise PartError(f"act.allow_networks[{index}]: {error}") from error
+
+
+def _check_directions(scorers: Sequence[Scorer]) -> None:
+    if all(scorer.direction == "neutral" for scorer in scorers):
+        names = ", ".join(scorer.name for scorer in scorers)
+        raise PartError(
+            f"scorer: nothing could ever page, for no score has a better side: {names}; add one that has"
+        )
 
 
 def _notifiers(settings: Settings) -> dict[str, Notifier]:
@@ -135,6 +159,8 @@ def _guarded(parameters: dict[str, Any], part: type[Any], settings: Settings) ->
 
 def _segment(index: int, settings: Settings) -> SegmentRule:
     segment = settings.segment[index]
+    if not _SEGMENT_NAME.fullmatch(segment.name):
+        raise PartError(f"segment[{index}].name: {segment.name!r} must be 1 to 64 of a-z, 0-9 and _")
     if [other.name for other in settings.segment].count(segment.name) > 1:
         raise PartError(f"segment[{index}]: two segments are called {segment.name!r}")
     try:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hmac
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.middleware import Middleware
@@ -63,13 +64,14 @@ def _is_open(path: str) -> bool:
     return path in _PROBES or path.startswith(_DOOR)
 
 
-def host_guards(host: str) -> list[Middleware]:
+def host_guards(host: str, allowed: Sequence[str] = ()) -> list[Middleware]:
     """Return what keeps other names away from a listener at `host`; nothing beyond this machine.
 
-    On loopback only loopback names may address it: a page in a browser must not reach us under another one.
+    On loopback only loopback names and those `allowed` may address it: a page in a browser must not reach us
+    under a name of its owner's choice.
     """
     if not is_loopback(host):
         return []
     bare = host.strip("[]")
-    names = {"127.0.0.1", "localhost", "[::1]", f"[{bare}]" if ":" in bare else bare}
+    names = {"127.0.0.1", "localhost", "[::1]", f"[{bare}]" if ":" in bare else bare, *allowed}
     return [Middleware(TrustedHostMiddleware, allowed_hosts=sorted(names))]

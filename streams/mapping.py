@@ -37,10 +37,15 @@ def parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def apply_mapping(line: bytes, mapping: Mapping[str, str], constants: Mapping[str, Any]) -> bytes:
+def apply_mapping(
+    line: bytes,
+    mapping: Mapping[str, str],
+    constants: Mapping[str, Any],
+    forced: Mapping[str, Any] | None = None,
+) -> bytes:
     """Return `line` as one submission of the door: `mapping` picks its fields, `constants` fill the rest.
 
-    An empty `mapping` keeps the line's own fields.
+    An empty `mapping` keeps the line's own fields. `forced` fields win over the line's own.
 
     Raises
     ------
@@ -54,7 +59,7 @@ def apply_mapping(line: bytes, mapping: Mapping[str, str], constants: Mapping[st
     if not isinstance(source, dict):
         raise MappingError("not a JSON object")
     fields = {field: _follow(source, field, path) for field, path in mapping.items()} if mapping else source
-    return msgspec.json.encode({**constants, **fields})
+    return msgspec.json.encode({**constants, **fields, **(forced or {})})
 
 
 def _follow(source: Any, field: str, path: str) -> Any:

@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,7 @@ from streams.clickhouse_door import ClickHouseDoor, read_tokens
 from streams.door.counters import DoorCounters
 from streams.door.http import door_routes, require_token
 from streams.embedded.act import ActLoop
+from streams.embedded.errors import told
 from streams.embedded.follower import TopicFollower
 from streams.embedded.inbox import JournalInbox
 from streams.embedded.journal import Journal
@@ -30,12 +32,13 @@ from streams.embedded.threads import LandThread, ThinkThread
 from streams.embedded.ticker import Ticker
 from streams.embedded.user_key import load_user_key
 from streams.guard import TokenGuard, host_guards
-from streams.health import Gauge, Health, health_routes
+from streams.health import health_routes
 from streams.listener import Listener, bind
-from streams.page import page_routes
+from streams.page import PAGE_QUERY_S, page_routes
 from streams.response.machine import ResponseMachine
 from streams.settings import Settings, read_secret
 from streams.store import Store, open_store
+from streams.vitals import Vitals
 
 
 class Monitor:
@@ -158,6 +161,19 @@ class Monitor:
             act_positions=self._act.positions,
             on_failure=self._fail,
         )
+        self._vitals = Vitals(
+            settings.journal,
+            journal=self.journal,
+            pipeline=self._pipeline,
+            stages=self._parts.stages,
+            think=self._think,
+            lander=self._lander,
+            land=self._land,
+            act=self._act,
+            machine=self.machine,
+            door=self.counters,
+            failure=lambda: self.failure,
+        )
         self._closers += [self._land.stop, self._act.close, self._think.stop]
         self._think.start()
         self._land.start()
@@ -166,7 +182,7 @@ class Monitor:
     async def _start_listener(self, bound: socket.socket, user_key: bytes) -> None:
         inbox = JournalInbox(self.journal)
         self._closers.append(inbox.close)
-        reader = await asyncio.to_thread(self.store.reader)
+        reader = await asyncio.to_thread(partial(self.store.reader, max_execution_s=PAGE_QUERY_S))
         routes = [
             *door_routes(
                 inbox=inbox,
@@ -177,7 +193,7 @@ class Monitor:
                 counters=self.counters,
                 token=self._token,
             ),
-            *health_routes(alive=self._alive, ready=self._ready, read=self._readings),
+            *health_routes(alive=self._vitals.alive, ready=self._vitals.ready, read=self._vitals.read),
             *page_routes(lambda: reader.query, now_ms=self._page_clock),
         ]
         listener = Listener(self._guarded(routes), bound)
@@ -186,9 +202,11 @@ class Monitor:
         self.door_url, self.page_url = listener.url, f"{listener.url}/"
 
     def _guarded(self, routes: list[BaseRoute]) -> Starlette:
-        """Return the application behind its token; on loopback only loopback names may address it."""
-        guards = [Middleware(TokenGuard, token=self._token)] if self._token else []
-        guards += host_guards(self.settings.door.host)
+        """Return the application behind its token, or else open to this machine's names only."""
+        if self._token:
+            guards = [Middleware(TokenGuard, token=self._token)]
+        else:
+            guards = host_guards(self.settings.door.host, self.settings.door.allowed_hosts)
         return Starlette(routes=routes, middleware=guards)
 
     async def _close(self) -> None:
@@ -204,7 +222,7 @@ class Monitor:
         return tuple(thread.stop for thread in (think, land) if thread is not None)
 
     def _fail(self, part: str, error: BaseException) -> None:
-        self.failure = self.failure or f"{part} failed: {type(error).__name__}: {error}"
+        self.failure = self.failure or f"{part} failed: {told(error)}"
         self._loop.call_soon_threadsafe(self.failed.set)
 
     def _act_clock(self) -> int:
@@ -216,52 +234,9 @@ class Monitor:
         """Return the time the page calls now: the event time reached, where act lives in event time too."""
         return self._act_clock() or _wall_ms()
 
-    def _alive(self) -> Health:
-        return Health({"process": self.failure} if self.failure else {})
-
-    def _ready(self) -> Health:
-        problems = {"process": self.failure, "landing": self._land.problem}
-        return Health({part: problem for part, problem in problems.items() if problem})
-
-    def _readings(self) -> Iterable[Gauge]:
-        door = self.counters.snapshot()
-        yield Gauge(
-            "door_records", "Records by verdict of the door.", ("code",), _labelled(door), is_counter=True
-        )
-        yield Gauge(
-            "stage_lag_records", "Records that a stage has not read yet.", ("stage",), self._stage_lags()
-        )
-        yield Gauge(
-            "set_aside_records",
-            "Late records, streams and segment values over their bound, faults of rules.",
-            ("kind", "deployment"),
-            {labels: float(count) for labels, count in self._pipeline.counts().items()},
-            is_counter=True,
-        )
-        yield Gauge(
-            "landing_lag_records", "Records not landed yet.", ("topic",), _labelled(self._lander.lag())
-        )
-        yield Gauge(
-            "watermark_ms",
-            "Event time reached by scoring.",
-            ("partition",),
-            _labelled(self._pipeline.watermarks()),
-        )
-
-    def _stage_lags(self) -> dict[tuple[str, ...], float]:
-        lags: dict[tuple[str, ...], float] = {}
-        for stage in self._parts.stages:
-            # Positions before ends: so a lag is never negative.
-            read = self.journal.positions(stage.name, stage.source)
-            ends = self.journal.ends(stage.source)
-            lags[stage.name,] = float(sum(ends[partition] - read[partition] for partition in ends))
-        read, ends = self._act.positions(), self.journal.ends("decisions")
-        lags["act",] = float(sum(ends[partition] - read[partition] for partition in ends))
-        return lags
-
     async def wait_idle(self) -> None:
         """Wait until everything that was admitted has been scored, detected, decided and acted on."""
-        await self._wait_while(lambda: any(self._stage_lags().values()))
+        await self._wait_while(lambda: any(self._vitals.lags().values()))
 
     async def wait_landed(self) -> None:
         """Wait until everything in the journal is in the store as well."""
@@ -286,7 +261,3 @@ class Monitor:
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _labelled(counts: dict[str, int] | dict[int, int]) -> dict[tuple[str, ...], float]:
-    return {(str(label),): float(count) for label, count in counts.items()}

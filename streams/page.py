@@ -1,7 +1,9 @@
 """The HTTP routes of the built-in page: read-only, no scripts, nothing from elsewhere."""
 
 import asyncio
+import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
@@ -10,7 +12,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from dashboards.page import Query, render_interaction, render_offenders, render_overview, stylesheet
+from streams.store_connection import StoreError
 
+_log = logging.getLogger("plumbline.page")
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
@@ -20,6 +24,11 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+PAGE_QUERY_S: Final = 10.0
+"""How long one query of a page may take."""
+_PAGE_S: Final = 30.0
+_THREADS: Final = 2
+_AWAY: Final = "the store does not answer; scoring, pages and rollbacks go on"
 _LONGEST: Final = 1_000
 _LAST_MS: Final = 4_102_444_800_000
 
@@ -41,10 +50,17 @@ def page_routes(
         The wall clock in Unix milliseconds.
     refresh_s
         Seconds after which an open overview asks again; 0 for never.
+
+    Notes
+    -----
+    Pages are made in threads of their own, a few: a store that is slow keeps nobody else waiting. A store
+    that does not answer is told with status 503.
     """
+    threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="plumbline-page")
 
     async def overview(request: Request) -> Response:
         return await _html(
+            threads,
             lambda: render_overview(
                 reader(),
                 now_ms=now_ms(),
@@ -53,11 +69,12 @@ def page_routes(
                 to_ms=_time(request, "to_ms"),
                 metric=_text(request, "metric"),
                 refresh_s=refresh_s,
-            )
+            ),
         )
 
     async def offenders(request: Request) -> Response:
         return await _html(
+            threads,
             lambda: render_offenders(
                 reader(),
                 deployment=_needed(request, "deployment"),
@@ -66,17 +83,18 @@ def page_routes(
                 from_ms=_time(request, "from_ms") or 0,
                 to_ms=_time(request, "to_ms") or now_ms(),
                 segment=_text(request, "segment"),
-            )
+            ),
         )
 
     async def interaction(request: Request) -> Response:
         return await _html(
+            threads,
             lambda: render_interaction(
                 reader(),
                 deployment=_text(request, "deployment"),
                 interaction_id=request.path_params["interaction_id"][:_LONGEST],
                 at_ms=_time(request, "at"),
-            )
+            ),
         )
 
     async def style(_request: Request) -> Response:
@@ -91,12 +109,17 @@ def page_routes(
     ]
 
 
-async def _html(make: Callable[[], str | None]) -> Response:
+async def _html(threads: ThreadPoolExecutor, make: Callable[[], str | None]) -> Response:
     """Render in a thread, since queries wait; None is a page that is not there."""
+    rendering = asyncio.get_running_loop().run_in_executor(threads, make)
     try:
-        text = await asyncio.to_thread(make)
+        async with asyncio.timeout(_PAGE_S):
+            text = await rendering
     except _BadRequestError as error:
         return HTMLResponse(_plain(str(error)), status_code=400, headers=HEADERS)
+    except (StoreError, TimeoutError) as error:
+        _log.warning("a page was not made: %s", str(error) or "the store was too slow")
+        return HTMLResponse(_plain(_AWAY), status_code=503, headers=HEADERS | {"Retry-After": "15"})
     if text is None:
         return HTMLResponse(_plain("there is no such interaction"), status_code=404, headers=HEADERS)
     return HTMLResponse(text.encode("utf-8", "replace"), headers=HEADERS)

@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Struct
 
 from detectors.comparison import ReleaseSample
-from detectors.records import Role, Scorecard, Signal, Tick
+from detectors.records import Interaction, Role, Scorecard, Signal, Tick
 from detectors.redaction import Redactor
+from detectors.stages.units import bucket_of
 from streams.assembly import assemble
 from streams.door.admission import AdmissionContext, Refusal, admit_payloads
 from streams.embedded.errors import StorageError
@@ -36,6 +37,13 @@ class ReplayResult(Struct, frozen=True):
 
     outcomes: dict[str, int]
     refusals: tuple[tuple[int, str], ...]
+
+
+class LineFields(Struct, frozen=True):
+    """What is put into a line: ``constants`` where it has no such field, ``forced`` whatever it has."""
+
+    constants: Mapping[str, Any] = {}
+    forced: Mapping[str, Any] = {}
 
 
 class Replayer:
@@ -78,6 +86,9 @@ class Replayer:
         self._store.migrate()
         self._lander = Lander(self._journal, self._store, batch=land.batch)
         self._pipeline = Pipeline(self._journal, self._stages, batch=self._settings.journal.batch)
+        self._counts_before = self._pipeline.counts()
+        self._signals_before = self._last_signal()
+        self._last_event_ms = -1
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
@@ -118,10 +129,13 @@ class Replayer:
         lines: Iterator[tuple[int, bytes]],
         *,
         mapping: Mapping[str, str],
-        constants: Callable[[int], Mapping[str, Any]],
+        fields: Callable[[int], LineFields],
         advance: Callable[[int], None],
     ) -> ReplayResult:
-        """Feed numbered lines and run the stages behind them; `advance` is told of every line's bytes."""
+        """Feed numbered lines and run the stages behind them.
+
+        `fields` gives what a line number is filled with; `advance` is told of every line's bytes.
+        """
         outcomes: Counter[str] = Counter()
         refusals: list[tuple[int, str]] = []
         chunk: list[tuple[int, bytes]] = []
@@ -130,7 +144,8 @@ class Replayer:
             if not line.strip():
                 continue
             try:
-                chunk.append((number, apply_mapping(line, mapping, constants(number))))
+                put = fields(number)
+                chunk.append((number, apply_mapping(line, mapping, put.constants, put.forced)))
             except MappingError as error:
                 outcomes["refused"] += 1
                 refusals.append((number, str(error)))
@@ -153,6 +168,8 @@ class Replayer:
             else:
                 entries.append(verdict)
                 numbers.append(number)
+                if isinstance(verdict.record, Interaction):
+                    self._last_event_ms = max(self._last_event_ms, verdict.record.event_time_ms)
         for number, outcome in zip(numbers, self._journal.admit(entries), strict=True):
             outcomes["refused" if outcome == "conflict" else outcome] += 1
             if outcome == "conflict":
@@ -169,25 +186,44 @@ class Replayer:
         )
 
     def finish(self) -> None:
-        """Close all buckets with a last tick, run every stage to its end and land what is left."""
+        """Close the buckets of this replay, run every stage to its end and land what is left.
+
+        A last tick says that event time has reached the end of the last record's bucket plus the allowed
+        lateness, and no more: a file that goes on in the next bucket is not late. What comes later for the
+        last bucket itself is.
+        """
         self._pipeline.drain()
-        furthest = max(self._pipeline.watermarks().values(), default=-1)
-        if furthest >= 0:
-            detect = self._settings.detect
-            past_ms = furthest + round((2 * detect.unit_s + detect.lateness_s) * 1000)
-            with self._journal.transaction() as db:
-                ticks = [
-                    ("interactions", part, Tick(part, past_ms)) for part in range(self._journal.partitions)
-                ]
-                self._journal.append(db, ticks)
+        self._close_last_bucket()
         self._pipeline.drain()
         self._leave_unacted()
         while self._lander.land_once():
             pass
 
+    def _close_last_bucket(self) -> None:
+        if self._last_event_ms < 0:
+            return
+        detect = self._settings.detect
+        unit_ms, lateness_ms = round(detect.unit_s * 1000), round(detect.lateness_s * 1000)
+        past_ms = bucket_of(self._last_event_ms, unit_ms) + unit_ms + lateness_ms
+        reached = self._pipeline.watermarks()
+        ticks = [
+            ("interactions", part, Tick(part, past_ms))
+            for part in range(self._journal.partitions)
+            if reached.get(part, -1) < past_ms
+        ]
+        with self._journal.transaction() as db:
+            self._journal.append(db, ticks)
+
     def counts(self) -> dict[tuple[str, str], int]:
-        """Return what the stages set aside (late records among them), by kind and deployment."""
-        return self._pipeline.counts()
+        """Return what the stages set aside in this replay (late records among it), by kind and deployment."""
+        grown = {
+            key: count - self._counts_before.get(key, 0) for key, count in self._pipeline.counts().items()
+        }
+        return {key: count for key, count in grown.items() if count > 0}
+
+    def late(self) -> int:
+        """Return how many records of this replay came too late to be detected."""
+        return sum(count for (kind, _), count in self.counts().items() if kind == "late")
 
     def samples(self, deployment: str) -> dict[str, ReleaseSample]:
         """Return what every release of `deployment` scored, from the journal."""
@@ -200,11 +236,23 @@ class Replayer:
                     found.setdefault(row.record.release, ReleaseSample()).add(row.record)
         return found
 
-    def changes(self, deployment: str) -> list[Signal]:
-        """Return the change signals of `deployment`, oldest first."""
-        rows = self._journal.read_topic("signals", 0, 2**31)
+    def changes(self, deployment: str, release: str | None = None) -> list[Signal]:
+        """Return the change signals of `deployment` (of `release`) that this replay brought, oldest first."""
+        rows = self._journal.read_topic("signals", self._signals_before, 2**31)
         signals = [row.record for row in rows if isinstance(row.record, Signal)]
-        return [s for s in signals if s.kind == "change" and s.stream.deployment == deployment]
+        return [
+            one
+            for one in signals
+            if one.kind == "change"
+            and one.stream.deployment == deployment
+            and release in (None, one.stream.release)
+        ]
+
+    def _last_signal(self) -> int:
+        """Return the row id of the newest signal in the journal, 0 if there is none."""
+        return int(
+            self._journal.select("SELECT coalesce(max(id), 0) FROM records WHERE topic = 'signals'")[0][0]
+        )
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:

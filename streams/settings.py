@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 Seconds = Annotated[float, Meta(ge=0.001, le=1e9)]
 Count = Annotated[int, Meta(ge=1)]
+HostName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?$")]
 Probability = Annotated[float, Meta(gt=0, lt=1)]
 
 
@@ -29,7 +30,10 @@ class DoorSettings(Section, frozen=True, kw_only=True):
     """Where the door listens and what it accepts.
 
     ``token_env`` or ``token_file`` name the bearer token, which is required unless ``host`` is a loopback
-    address. ``clamp`` refuses event times outside [now - ``max_past_s``, now + ``max_future_s``].
+    address. ``allowed_hosts`` are names, beside those of this machine, under which a door on a loopback
+    address may be addressed (behind a proxy); where a token is required, names are not looked at. A body must
+    have arrived within ``body_s``. ``clamp`` refuses event times outside [now - ``max_past_s``,
+    now + ``max_future_s``].
     ``user_key_file`` holds the key of the user hashes; empty: made on first start in the data directory.
     """
 
@@ -38,6 +42,8 @@ class DoorSettings(Section, frozen=True, kw_only=True):
     token_env: str = ""
     token_file: str = ""
     user_key_file: str = ""
+    allowed_hosts: tuple[HostName, ...] = ()
+    body_s: Seconds = 60.0
     max_record_bytes: Count = 1_048_576
     max_batch_bytes: Count = 33_554_432
     clamp: bool = True
@@ -46,12 +52,18 @@ class DoorSettings(Section, frozen=True, kw_only=True):
 
 
 class JournalSettings(Section, frozen=True, kw_only=True):
-    """The embedded journal: its logical partitions (for ever, once made) and how long it keeps records."""
+    """The embedded journal: its logical partitions (for ever, once made) and how long it keeps records.
+
+    The process is not ready (``/readyz``) while a round of scoring or acting takes longer than
+    ``stuck_after_s``, or while a stage has more than ``lag_limit`` records to read.
+    """
 
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 4
     retention_s: Seconds = 7 * 86_400.0
     batch: Count = 512
     tick_s: Seconds = 0.25
+    stuck_after_s: Seconds = 120.0
+    lag_limit: Count = 100_000
 
 
 class SegmentSettings(Section, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from streams.store_connection import (
     connect_embedded,
     connect_server,
     raise_open_files,
+    rinse,
     translated,
     writable,
 )
@@ -169,8 +170,11 @@ class Store:
             )
         return rows
 
-    def reader(self) -> "Reader":
-        """Return a new handle that can read tables and nothing else; the store closes it."""
+    def reader(self, *, max_execution_s: float = 0.0) -> "Reader":
+        """Return a new handle that can read tables and nothing else; the store closes it.
+
+        The engine gives up a query that takes longer than `max_execution_s` seconds (0: never).
+        """
         with self._lock, translated("open a reader"):
             self._alive()
             client = self._connect()
@@ -178,8 +182,10 @@ class Store:
             if self._embedded:
                 # Cannot be undone on this handle. It stops writes and table functions, not the function
                 # file() nor INTO OUTFILE: only our own SQL may come here.
+                client.command(f"SET max_execution_time = {max_execution_s}")
                 client.command("SET readonly = 1")
             else:
+                client.set_client_setting("max_execution_time", max_execution_s)
                 client.set_client_setting("readonly", 1)
             reader = Reader(client)
             self._readers.append(reader)
@@ -262,6 +268,7 @@ class Reader:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._lock = threading.Lock()
+        self._failed = False
 
     def query(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the rows of `sql`, each as a dict by column name.
@@ -280,7 +287,12 @@ class Reader:
             stored text.
         """
         with self._lock, translated("query"):
-            return list(self._client.query(sql, parameters=dict(parameters)).named_results())
+            if self._failed:
+                rinse(self._client)
+            self._failed = True
+            rows = list(self._client.query(sql, parameters=dict(parameters)).named_results())
+            self._failed = False
+            return rows
 
     def close(self) -> None:
         """Close the handle."""

@@ -12,6 +12,8 @@ from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 _CODE = re.compile(r"Code: (\d+)")
 _OPEN_FILES = 4096
 _BAD_START = 36
+_RINSES = 3
+_CLEAN = "clean"
 _REMEDIES = {
     76: "another process has this store open; stop it, or point data_dir elsewhere",
     243: "the disk is full; free space, nothing of this batch was stored",
@@ -72,6 +74,22 @@ def connect_embedded(directory: Path) -> Client:
             # The engine tells the cause on its standard error only, so look at its lock.
             failure = _known_failure(doing, 76 if _is_locked(directory / "status") else 722)
         raise failure from None
+
+
+def rinse(client: Client) -> None:
+    """Make `client` fit for use after a query of it failed.
+
+    In chDB 4.4 what a failed query had already put out stands before the answer to the next one.
+
+    Raises
+    ------
+    StoreError
+        If the handle still answers with something else.
+    """
+    for _ in range(_RINSES):
+        if client.raw_query(f"SELECT '{_CLEAN}' FORMAT RawBLOB", use_database=False) == _CLEAN.encode():
+            return
+    raise StoreError("the engine answers with what was not asked; start again")
 
 
 def _is_locked(status: Path) -> bool:

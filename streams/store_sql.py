@@ -5,6 +5,7 @@ quotes with backslash escapes, identifiers bare or in back-quotes. So a short sc
 """
 
 import re
+from collections.abc import Container
 from typing import Final
 
 from msgspec import Struct
@@ -25,18 +26,24 @@ _OUTSIDE: Final = {
     "outfile", "infile", "parallel",
     # Runs text as a query, which no screen could see.
     "eval",
+    # Names objects of this process, and is looked up before the handle refuses it.
+    "python",
     # Ask a service on the network.
     "aiclassify", "aiembed", "aiextract", "aifilter", "aigenerate", "airedact", "aisimilarity", "aitranslate",
 }  # fmt: skip
 
 
 class Statement(Struct, frozen=True):
-    """One canonical statement: its text, its words in order, and the format it names (empty: none)."""
+    """One canonical statement: its text, its words in order, those before a bracket, the format it names.
+
+    ``form`` is empty where it names none; ``has_brackets`` says whether there is any round bracket.
+    """
 
     text: str
     words: tuple[str, ...]
+    calls: tuple[str, ...]
     form: str
-    has_call: bool
+    has_brackets: bool
 
 
 def statement_of(canonical: str) -> Statement:
@@ -54,7 +61,8 @@ def statement_of(canonical: str) -> Statement:
     """
     words: list[str] = []
     bare: list[bool] = []
-    has_call, at = False, 0
+    calls: list[str] = []
+    has_brackets, at, before = False, 0, None
     while at < len(canonical):
         found = _TOKEN.match(canonical, at)
         if found is None:
@@ -64,8 +72,11 @@ def statement_of(canonical: str) -> Statement:
         if word is not None:
             words.append(word)
             bare.append(found["word"] is not None)
-        has_call = has_call or found["other"] == "("
-    return Statement(canonical, tuple(words), _form(words, bare), has_call)
+        if found["other"] == "(":
+            has_brackets = True
+            calls += [before] if before is not None else []
+        before = word
+    return Statement(canonical, tuple(words), tuple(calls), _form(words, bare), has_brackets)
 
 
 def _form(words: list[str], bare: list[bool]) -> str:
@@ -77,8 +88,11 @@ def _form(words: list[str], bare: list[bool]) -> str:
     return ""
 
 
-def refusal(statement: Statement) -> str:
+def refusal(statement: Statement, functions: Container[str] = ()) -> str:
     """Return why a reader may not run `statement`; empty if it may.
+
+    `functions` are table functions, in lower case, that it may not call: the handle would refuse them too,
+    but after it has looked at what they name.
 
     Examples
     --------
@@ -90,9 +104,11 @@ def refusal(statement: Statement) -> str:
     first = statement.words[0].upper() if statement.words else ""
     if first not in _READS:
         return f"a reader may {', '.join(sorted(_READS))}, and nothing else"
-    if first == "DESCRIBE" and statement.has_call:
+    if first == "DESCRIBE" and statement.has_brackets:
         return "a reader may describe tables only"  # the engine would open what a table function names
     if ":Identifier}" in statement.text:
         return "a reader may not use parameters of type Identifier"  # they could name any of the words below
-    outside = next((word for word in statement.words if word.lower() in _OUTSIDE), None)
+    named = [word for word in statement.words if word.lower() in _OUTSIDE]
+    called = [word for word in statement.calls if word.lower() in functions]
+    outside = next(iter(named + called), "")
     return f"a reader may not use '{outside.lower()}'" if outside else ""

@@ -97,72 +97,94 @@ def draw(
     Values are in [0, 1]; the axis spans what was seen with its bands. Buckets in which a release has no
     score break its curve: a gap is never bridged.
     """
-    points: dict[str, list[tuple[int, float, float, float, int, int]]] = {}
+    points = _points(rows, colours, bucket_ms)
+    bottom, top, step = _axis([value for own in points.values() for point in own for value in point[1:4]])
+    scale = _Scale(from_ms, to_ms, bottom, top, width)
+    curves = [
+        _curve(scale, release, colours[release], own, gap_ms=2 * bucket_ms) for release, own in points.items()
+    ]
+    return Chart(
+        metric=metric,
+        direction=direction,
+        curves=tuple(sorted(curves, key=lambda curve: curve.colour)),
+        marks=tuple(_place(scale, mark) for mark in marks if from_ms <= mark.at_ms < to_ms),
+        x_ticks=_times(scale),
+        y_ticks=_values(scale, step),
+        summary=f"{metric}: mean per release with 95 % interval, {moment(from_ms)} to {moment(to_ms)} UTC",
+        width=width,
+    )
+
+
+_Point = tuple[int, float, float, float, int, int]
+"""Middle of the bucket, mean, low, high, scores, units."""
+
+
+class _Scale(Struct, frozen=True):
+    """From time and value to the chart's own units."""
+
+    from_ms: int
+    to_ms: int
+    bottom: float
+    top: float
+    width: int
+
+    def x(self, at_ms: float) -> float:
+        share = (at_ms - self.from_ms) / max(1, self.to_ms - self.from_ms)
+        return round(LEFT + (self.width - LEFT - RIGHT) * min(1.0, max(0.0, share)), 1)
+
+    def y(self, value: float) -> float:
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (self.top - value) / (self.top - self.bottom), 1)
+
+
+def _points(
+    rows: Sequence[Mapping[str, Any]], colours: Mapping[str, int], bucket_ms: int
+) -> dict[str, list[_Point]]:
+    points: dict[str, list[_Point]] = {}
     for row in rows:
         if row["mean"] is None or row["release"] not in colours:
             continue
         low, high = wilson(row["mean"], row["units"], row["se"])
         middle = int(row["bucket_ms"]) + bucket_ms // 2
         points.setdefault(row["release"], []).append((middle, row["mean"], low, high, row["n"], row["units"]))
-    bottom, top, step = _axis([value for own in points.values() for point in own for value in point[1:4]])
+    return points
 
-    def x(at_ms: float) -> float:
-        share = (at_ms - from_ms) / max(1, to_ms - from_ms)
-        return round(LEFT + (width - LEFT - RIGHT) * min(1.0, max(0.0, share)), 1)
 
-    def y(value: float) -> float:
-        return round(TOP + (HEIGHT - TOP - BOTTOM) * (top - value) / (top - bottom), 1)
-
-    curves = []
-    for release, own in points.items():
-        runs = _runs(own, 2 * bucket_ms)
-        curves.append(
-            Curve(
-                release=release,
-                colour=colours[release],
-                lines=tuple(" ".join(f"{x(p[0])},{y(p[1])}" for p in run) for run in runs if len(run) > 1),
-                bands=tuple(
-                    " ".join(
-                        [f"{x(p[0])},{y(p[3])}" for p in run]
-                        + [f"{x(p[0])},{y(p[2])}" for p in reversed(run)]
-                    )
-                    for run in runs
-                    if len(run) > 1
-                ),
-                dots=tuple((x(p[0]), y(p[1]), _said(release, p)) for p in own),
-                n=sum(p[4] for p in own),
-                units=sum(p[5] for p in own),
-            )
-        )
-    curves.sort(key=lambda curve: curve.colour)
-    placed = tuple(
-        Placed(m.kind, x(m.at_ms), m.text, m.href, None if m.began_at_ms is None else x(m.began_at_ms))
-        for m in marks
-        if from_ms <= m.at_ms < to_ms
-    )
-    count = round((top - bottom) / step)
-    return Chart(
-        metric=metric,
-        direction=direction,
-        curves=tuple(curves),
-        marks=placed,
-        x_ticks=_times(from_ms, to_ms, x, width),
-        y_ticks=tuple(
-            Tick(y(bottom + k * step), number(bottom + k * step, 2 if step >= 0.01 else 3))
-            for k in range(count + 1)
-        ),
-        summary=f"{metric}: mean per release with 95 % interval, {moment(from_ms)} to {moment(to_ms)} UTC",
-        width=width,
+def _curve(scale: _Scale, release: str, colour: int, points: Sequence[_Point], *, gap_ms: int) -> Curve:
+    runs = [run for run in _runs(points, gap_ms) if len(run) > 1]
+    return Curve(
+        release=release,
+        colour=colour,
+        lines=tuple(" ".join(f"{scale.x(p[0])},{scale.y(p[1])}" for p in run) for run in runs),
+        bands=tuple(_band(scale, run) for run in runs),
+        dots=tuple((scale.x(p[0]), scale.y(p[1]), _said(release, p)) for p in points),
+        n=sum(p[4] for p in points),
+        units=sum(p[5] for p in points),
     )
 
 
-def _said(release: str, point: tuple[int, float, float, float, int, int]) -> str:
+def _band(scale: _Scale, run: Sequence[_Point]) -> str:
+    upper = [f"{scale.x(p[0])},{scale.y(p[3])}" for p in run]
+    return " ".join(upper + [f"{scale.x(p[0])},{scale.y(p[2])}" for p in reversed(run)])
+
+
+def _place(scale: _Scale, mark: Mark) -> Placed:
+    began_x = None if mark.began_at_ms is None else scale.x(mark.began_at_ms)
+    return Placed(mark.kind, scale.x(mark.at_ms), mark.text, mark.href, began_x)
+
+
+def _values(scale: _Scale, step: float) -> tuple[Tick, ...]:
+    digits = 2 if step >= 0.01 else 3
+    marks = [scale.bottom + k * step for k in range(round((scale.top - scale.bottom) / step) + 1)]
+    return tuple(Tick(scale.y(value), number(value, digits)) for value in marks)
+
+
+def _said(release: str, point: _Point) -> str:
     at, mean, low, high, n, units = point
     return f"{release}, {clock(at)}: {mean:.3f} ({low:.3f} to {high:.3f}), {n:,} scores in {units:,} units"
 
 
-def _runs(points: Sequence[Any], gap_ms: int) -> list[list[Any]]:
-    runs: list[list[Any]] = []
+def _runs(points: Sequence[_Point], gap_ms: int) -> list[list[_Point]]:
+    runs: list[list[_Point]] = []
     for point in points:
         if runs and point[0] - runs[-1][-1][0] <= gap_ms:
             runs[-1].append(point)
@@ -182,11 +204,11 @@ def _axis(values: Sequence[float]) -> tuple[float, float, float]:
     return max(0.0, round(bottom, 6)), min(1.0, round(top, 6)) if top > 0 else step, step
 
 
-def _times(from_ms: int, to_ms: int, x: Any, width: int) -> tuple[Tick, ...]:
-    reach = to_ms - from_ms
+def _times(scale: _Scale) -> tuple[Tick, ...]:
+    reach = scale.to_ms - scale.from_ms
     step = next((s for s in _STEPS if reach / s <= 7), _DAY_MS * max(1, math.ceil(reach / _DAY_MS / 7)))
-    first = -(-from_ms // step) * step
+    first = -(-scale.from_ms // step) * step
     says = moment if step >= _DAY_MS else clock
-    edge = width - RIGHT - 12
-    ticks = [Tick(x(at), says(at)[:10]) for at in range(first, to_ms, step)]
+    edge = scale.width - RIGHT - 12
+    ticks = [Tick(scale.x(at), says(at)[:10]) for at in range(first, scale.to_ms, step)]
     return tuple(tick for tick in ticks if LEFT + 8 <= tick.at <= edge)

@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from dashboards.page.words import clock, plural, signed, span
+from dashboards.page.standing import SILENCE_MS, Standing, names_of
+from dashboards.page.words import clock, described, percent, plural, span
+from detectors.records.wording import plain_segment
 
 Mood = Literal["good", "handled", "watch", "bad", "empty"]
 Row = Mapping[str, Any]
 
-_SILENCE_MS = 900_000
 _DONE = {
     "DECIDED": "a rollback to {to} is decided",
     "EXECUTING": "a rollback to {to} is being carried out",
@@ -38,24 +39,35 @@ def latest(actions: Sequence[Row]) -> list[Row]:
     return sorted(newest.values(), key=lambda row: (-row["at_ms"], row["action_id"]))
 
 
-def done(actions: Sequence[Row], *, paging: bool) -> str:
-    """Return what was done, from the newest transition of each act; `paging`: a page was due."""
-    said = []
+def done(actions: Sequence[Row], verbs: Sequence[str]) -> str:
+    """Return what was done, from the newest transition of each act, on a decision that permits `verbs`."""
+    said = [_rollback(act) for act in actions if act["kind"] == "rollback"]
+    if not said and "rollback" in verbs:
+        said.append("no rollback was begun, though one is permitted (the page that was sent says why)")
+    elif not said:
+        said.append("not rolled back: nobody permitted it (page only)")
+    by_state: dict[str, set[str]] = {}
     for act in actions:
-        if act["kind"] == "rollback":
-            words = _DONE[act["state"]].format(to=act["to_release"] or "the stable release")
-            if act["dry_run"]:
-                words = f"in dry-run, nothing was changed: {words}"
-            said.append(f"{words} ({clock(act['at_ms'])})")
-        elif act["state"] == "FAILED":
-            said.append(f"the page to {act['target']} FAILED ({clock(act['at_ms'])})")
-    pages = [act for act in actions if act["kind"] == "page" and act["state"] != "FAILED"]
-    if pages:
-        targets = sorted({act["target"] for act in pages})
-        said.append(f"{' and '.join(targets)} {'was' if len(targets) == 1 else 'were'} paged")
-    if said:
-        return "; ".join(said)
-    return "a page was due, no rollback was begun" if paging else "no page and no rollback were asked for"
+        if act["kind"] == "page":
+            by_state.setdefault(act["state"], set()).add(act["target"])
+    for state, targets in sorted(by_state.items()):
+        said.append(_page(state, " and ".join(sorted(targets)), len(targets)))
+    return "; ".join(said)
+
+
+def _rollback(act: Row) -> str:
+    to = act["to_release"] or "the stable release"
+    if act["dry_run"]:
+        return f"DRY RUN, nothing was changed: would have rolled back to {to} ({clock(act['at_ms'])})"
+    return f"{_DONE[act['state']].format(to=to)} ({clock(act['at_ms'])})"
+
+
+def _page(state: str, targets: str, count: int) -> str:
+    if state == "FAILED":
+        return f"the page to {targets} FAILED"
+    if state == "DELIVERED":
+        return f"{targets} {'was' if count == 1 else 'were'} paged"
+    return f"the page to {targets} is NOT delivered yet"
 
 
 def headline(
@@ -64,7 +76,7 @@ def headline(
     last_received_ms: int | None,
     decisions: Sequence[Row],
     actions: Sequence[Row],
-    signals: Sequence[Row],
+    standing: Standing,
     states: Sequence[Row],
     n: int,
     releases: int,
@@ -73,8 +85,10 @@ def headline(
 
     Parameters
     ----------
-    decisions, actions, signals, states
+    decisions, actions, states
         Rows of the queries of those names (``states`` of ``stream_states``), newest first.
+    standing
+        Which decisions are open, and which streams are not well.
     last_received_ms
         When the newest interaction came in; None where that does not matter, in a look back.
     n, releases
@@ -82,40 +96,36 @@ def headline(
     """
     watched = plural(len(states), "stream")
     note = f"{plural(n, 'interaction')} of {plural(releases, 'release')} scored, {watched} watched"
-    if last_received_ms is not None:
-        note += f", last one received {span(now_ms - last_received_ms)} ago"
+    silent_ms = None if last_received_ms is None else now_ms - last_received_ms
+    if silent_ms is not None:
+        note += f", last one received {span(silent_ms)} ago"
+    if standing.open_decisions:
+        return _decided(standing.open_decisions, actions, "bad", note)
+    if standing.worse:
+        return Headline("watch", _drifting(standing.worse), note)
+    if silent_ms is not None and silent_ms > SILENCE_MS:
+        return Headline("watch", f"Nothing has been received for {span(silent_ms)}.", note)
+    if unseen := standing.blind(candidate=True):
+        return Headline("watch", f"The candidate is not watched: {_unseen(unseen)}", note)
     if decisions:
-        return _decided(decisions, actions, note)
-    open_signals = _open(signals)
-    if open_signals:
-        return _moved(open_signals, note)
-    if last_received_ms is not None and now_ms - last_received_ms > _SILENCE_MS:
-        return Headline("watch", f"Nothing has been received for {span(now_ms - last_received_ms)}.", note)
-    return _quiet(states, n, note)
+        return _decided(decisions, actions, "handled", note)
+    return _quiet(standing, states, n, note)
 
 
-def _decided(decisions: Sequence[Row], actions: Sequence[Row], note: str) -> Headline:
-    """Speak of the release that still needs somebody, or else of the one decided on last."""
-    by_release: dict[str, list[Row]] = {}
-    for row in decisions:
-        by_release.setdefault(row["release"], []).append(row)
-    said = [_of_release(rows, actions, len(decisions) - 1, note) for rows in by_release.values()]
-    return next((top for top in said if top.mood == "bad"), said[0])
-
-
-def _of_release(decisions: Sequence[Row], actions: Sequence[Row], others: int, note: str) -> Headline:
-    """Return the headline of one release: its first acted-on decision, for later ones only repeat it."""
+def _decided(decisions: Sequence[Row], actions: Sequence[Row], mood: Mood, note: str) -> Headline:
+    """Speak of the release decided on last, by its first acted-on decision: later ones only repeat it."""
+    same = [row for row in decisions if row["release"] == decisions[0]["release"]]
     acts = [act for act in latest(actions) if concerns(act, decisions[0])]
     begun = {act["decision_id"] for act in acts}
-    first = next((row for row in decisions if row["decision_id"] in begun), decisions[0])
-    what = first["summary"].rstrip(".") or f"Release {first['release']}: {first['metric']} is worse"
-    since = f" since {clock(first['began_at_ms'])}" if first["began_at_ms"] is not None else ""
-    more = f" {plural(others, 'more decision')} below." if others else ""
-    over = any(
-        act["kind"] == "rollback" and act["state"] == "ROLLED_BACK" and not act["dry_run"] for act in acts
-    )
-    told = done(acts, paging="page" in first["verbs"])
-    return Headline("handled" if over else "bad", f"{what}{since}: {told}.{more}", note)
+    first = next((row for row in same if row["decision_id"] in begun), same[0])
+    than = next((act["to_release"] for act in acts if act["kind"] == "rollback"), "")
+    told = done(acts, first["verbs"])
+    more = f" {plural(len(decisions) - 1, 'more decision')} below." if len(decisions) > 1 else ""
+    over = " It is over: the metric is back, or the release is out of service." if mood == "handled" else ""
+    if any(act["state"] == "ROLLED_BACK" for act in acts):
+        over = ""
+    sentence = f"{described(first, than=than)} {told[0].upper()}{told[1:]}.{over}{more}"
+    return Headline(mood, sentence, note)
 
 
 def concerns(act: Row, decision: Row) -> bool:
@@ -124,38 +134,44 @@ def concerns(act: Row, decision: Row) -> bool:
     return bool(act["decision_id"] == decision["decision_id"] or same_release)
 
 
-def _moved(signals: Sequence[Row], note: str) -> Headline:
-    one = signals[0]
-    where = "" if one["segment"] == "all" else f" ({one['segment']})"
-    words = f"{one['metric']} of release {one['release']}{where} moved {signed(one['effect'])}"
-    more = f", and {len(signals) - 1} more" if len(signals) > 1 else ""
-    return Headline(
-        "watch", f"{words} over {plural(one['n'], 'unit')}{more}: no rule asked for action.", note
+def _drifting(rows: Sequence[Row]) -> str:
+    one = rows[0]
+    where = "" if one["segment"] == "all" else f" in {plain_segment(one['segment'])}"
+    than = "the stable release" if one["test"] == "arm" else "the reference"
+    size = ""
+    if one["mean"] is not None and one["baseline"] is not None:
+        size = f" {percent(one['baseline'], 1)} -> {percent(one['mean'], 1)}"
+        size += f" over {plural(one['n'], 'unit')}"
+    since = f" since {clock(one['began_at_ms'])} UTC" if one["began_at_ms"] is not None else ""
+    more = f" {plural(len(rows) - 1, 'more stream')} too." if len(rows) > 1 else ""
+    return (
+        f"{one['release']} drifts for the WORSE against {than}: {one['metric']}{where}{size}{since}. "
+        f"No rule has asked for action.{more}"
     )
 
 
-def _quiet(states: Sequence[Row], n: int, note: str) -> Headline:
-    blind = [row for row in states if row["state"] == "blind"]
-    if blind:
-        names = sorted({f"{row['metric']} of {row['release']}" for row in blind})
-        shown = ", ".join(names[:2]) + (" …" if len(names) > 2 else "")
-        words = f"{plural(len(blind), 'stream')} of {len(states)} cannot see"
-        return Headline("watch", f"{words}: data is missing for {shown}.", note)
+def _unseen(blind: Sequence[Row]) -> str:
+    reasons = sorted({(row["reason"] or "missing data").replace("_", " ") for row in blind})
+    return f"{plural(len(blind), 'stream')} cannot see {names_of(blind)} ({', '.join(reasons[:2])})."
+
+
+def _quiet(standing: Standing, states: Sequence[Row], n: int, note: str) -> Headline:
+    if standing.warned:
+        words = f"{plural(len(standing.warned), 'stream')} near to drift: {names_of(standing.warned)}."
+        return Headline("watch", words, note)
+    if blind := standing.blind(candidate=False):
+        return Headline("watch", _unseen(blind), note)
     if n == 0:
         return Headline("empty", "Nothing was scored in this window.", note)
     if not states:
         return Headline("empty", "Traffic is scored; no stream has reported its status yet.", note)
     warming = sum(row["state"] == "warming" for row in states)
     if warming:
-        return Headline(
-            "good", f"No change found; {warming} of {plural(len(states), 'stream')} still warming up.", note
-        )
-    return Headline("good", "Nothing is wrong: no stream has left its reference.", note)
-
-
-def _open(signals: Sequence[Row]) -> list[Row]:
-    """Return the changes for the worse that have not been cleared since."""
-    latest_kind: dict[tuple[str, ...], Row] = {}
-    for row in signals:
-        latest_kind.setdefault((row["release"], row["segment"], row["metric"], row["test"]), row)
-    return [row for row in latest_kind.values() if row["kind"] == "change" and row["worse"]]
+        words = f"Nothing is worse; {warming} of {plural(len(states), 'stream')} still warming up."
+    elif standing.moved:
+        words = "Nothing is worse."
+    else:
+        words = "Nothing is wrong: no stream has left its reference."
+    if standing.moved:
+        words += f" Moved, without being worse: {names_of(standing.moved)}."
+    return Headline("good", words, note)

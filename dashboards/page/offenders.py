@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from dashboards.page.markup import render
-from dashboards.page.overview import Query, Row, View
+from dashboards.page.view import Query, Row, View
 from dashboards.queries import QUERIES
 
 _MOST: Final = 50

@@ -2,9 +2,15 @@
 
 import math
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 from markupsafe import Markup, escape
+
+from detectors.records import Decision
+from detectors.records.wording import describe_decision
 
 Z95 = 1.959964
 _JOINERS = "\u200c\u200d"  # several scripts and emoji need these two
@@ -146,6 +152,14 @@ def span(duration_ms: int) -> str:
     if days < 1:
         return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
     return f"{days} d {hours % 24} h" if hours % 24 else f"{days} d"
+
+
+def described(row: Mapping[str, Any], *, than: str = "") -> str:
+    """Return the sentence of a decision from its row of the query ``decisions``.
+
+    `than` is the release it is compared with, where that is known.
+    """
+    return describe_decision(msgspec.convert({**row, "summary": ""}, Decision), than=than)
 
 
 def _utc(at_ms: int) -> datetime:

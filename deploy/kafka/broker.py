@@ -131,6 +131,8 @@ class LocalBroker:
         if self._ports is not None:
             self._launch(jars, timeout_s)
             return
+        if self._fixed_port and not _is_free(self._fixed_port):
+            raise LocalBrokerError(f"port {self._fixed_port} is in use: choose another, or stop what listens")
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self._ports = (self._fixed_port or _free_port(), _free_port(), _free_port())
             try:
@@ -290,10 +292,16 @@ def _free_port() -> int:
     """
     while True:
         port = random.randrange(20_000, 32_000)  # noqa: S311 - no secret
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As Java does it: connections that are still being closed do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+    return True

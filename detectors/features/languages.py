@@ -50,6 +50,8 @@ def language_of_words(words: Sequence[str]) -> Language:
     """
     languages, table = _packed_words()
     packed = sum(map(table.get, words, repeat(0)))
+    if not packed:
+        return UNKNOWN
     hits = memoryview(packed.to_bytes(_HITS_BYTES * len(languages), "little")).cast("I").tolist()
     second, count = sorted(hits)[-2:]
     if count < 2 or count < 0.15 * len(words) or count < 1.4 * second:
@@ -97,7 +99,7 @@ def has_function_words(words: Sequence[str], language: str) -> bool:
     True
     """
     own = _own_words().get(language)
-    if own is None or own.isdisjoint(words):
+    if own is None:
         return False
     found = len(own.intersection(words))
     return found >= 2 and found * 8 >= len(words)

@@ -100,7 +100,7 @@ class TextFeatures:
         """The sentences outside fenced code, in order; a line break ends one, list markers are left out."""
         rules = cue_rules()
         found: list[Sentence] = []
-        for start, end, text in self._sentence_texts():
+        for start, end, text in self.sentence_texts:
             cues = rules.found_in(text)
             found.append(Sentence(start, end, text, cues, families_of(cues) if cues else _NO_FAMILY))
         return tuple(found)
@@ -133,7 +133,8 @@ class TextFeatures:
     @cached_property
     def language(self) -> Language:
         """The language of the prose; code, addresses and placeholders are ignored."""
-        by_words = language_of_words(words_of(_without_noise(self.prose[:_LANGUAGE_CHARACTERS])))
+        sample = _without_noise(self.prose[:_LANGUAGE_CHARACTERS])
+        by_words = language_of_words(self.words if sample is self.prose else words_of(sample))
         if by_words.confidence >= 0.8:
             return by_words
         prose = _without_noise(_FENCE.sub(" ", self.raw)[:_LANGUAGE_CHARACTERS])
@@ -153,17 +154,21 @@ class TextFeatures:
     def _places(self) -> list[int] | None:
         return folding.offsets(self.raw)
 
-    def _sentence_texts(self) -> list[tuple[int, int, str]]:
+    @cached_property
+    def sentence_texts(self) -> tuple[tuple[int, int, str], ...]:
+        """The places and texts of `sentences`, where their cues are not wanted."""
         found: list[tuple[int, int, str]] = []
         start = 0
         for code_start, code_end in (*self.code_spans, (len(self.folded), len(self.folded))):
             found.extend(_cut(self.folded, start, code_start))
             start = code_end
-        return found
+        return tuple(found)
 
 
 def _without_noise(text: str) -> str:
-    # Looking for an address at every character is slow, and few texts have one.
+    # Looking for noise at every character is slow, for an address most of all, and few texts have any.
+    if "@" not in text and "/" not in text and "[" not in text and "`" not in text:
+        return text
     return (_NOISE_AND_ADDRESSES if "@" in text else _NOISE).sub(" ", text)
 
 

@@ -26,8 +26,9 @@ _NATIONAL = re.compile(
 )
 _DATE = re.compile(r"\d{4}[-./ ]\d{1,2}[-./ ]\d{1,2}(?:\D|$)|\d{1,2}[-./]\d{1,2}[-./]\d{4}(?:\D|$)")
 _BEFORE_CHARACTERS = 28
-_DOUBLED = str.maketrans("0123456789", "0246813579")  # each digit doubled, and the digits of that added
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")  # each digit doubled, and the digits of that added
 _CARD_START = re.compile(r"[3-6]|2[ -]?[2-7]|1800|2131")
+_LATER_CARD_START = re.compile(r"(?<!\d)(?:[3-6]\d|2[2-7]|1800|2131)")  # of a group of two digits or more
 # ISO 13616: the length of an IBAN, and the countries that have it.
 _IBAN_COUNTRIES = {
     15: "NO",
@@ -59,7 +60,9 @@ def luhn_holds(digits: str) -> bool:
     >>> luhn_holds("4111111111111111"), luhn_holds("4111111111111112")
     (True, False)
     """
-    return sum(map(int, digits[::-2] + digits[-2::-2].translate(_DOUBLED))) % 10 == 0
+    codes = digits.encode()
+    total = sum(codes[::-2]) + sum(codes[-2::-2].translate(_DOUBLED))
+    return (total - ord("0") * len(codes)) % 10 == 0
 
 
 def iban_holds(compact: str) -> bool:
@@ -80,20 +83,24 @@ def find_card(text: str, start: int, end: int) -> Span | None:
     """Return the payment card number within a run of digits: 13-19 of them that pass Luhn, or None."""
     if _glued(text, start, end):
         return None
-    groups = [match.span() for match in _DIGIT_GROUP.finditer(text, start, end)]
-    for index, (first, stop) in enumerate(groups):
-        if (index and stop - first == 1) or not _CARD_START.match(text, first):
-            continue
-        digits, found = "", None
-        for group_start, group_end in groups[index:]:
-            digits += text[group_start:group_end]
-            if len(digits) > 19:
-                break
-            if len(digits) >= 13 and len(set(digits)) > 1 and luhn_holds(digits):
-                found = first, group_end
-        if found is not None:
+    if _CARD_START.match(text, start) and (found := _card_from(text, start, end)):
+        return found
+    for match in _LATER_CARD_START.finditer(text, start + 1, end):
+        if found := _card_from(text, match.start(), end):
             return found
     return None
+
+
+def _card_from(text: str, start: int, end: int) -> Span | None:
+    """Return the longest card number that begins at `start` and ends with a group of digits."""
+    digits, found = "", None
+    for group in _DIGIT_GROUP.finditer(text, start, end):
+        digits += group.group()
+        if len(digits) > 19:
+            break
+        if len(digits) >= 13 and len(set(digits)) > 1 and luhn_holds(digits):
+            found = start, group.end()
+    return found
 
 
 def find_iban(text: str, start: int, end: int) -> Span | None:
@@ -138,16 +145,17 @@ def find_phone(text: str, start: int, end: int) -> Span | None:
         start += 1
     if _glued(text, start, end) or _DATE.match(text, start, min(end + 1, len(text))):
         return None
-    digits = _digits(text, start, end)
-    before = text[max(0, start - _BEFORE_CHARACTERS) : start]
-    if text.startswith(("+", "(+", "00"), start) and 8 <= len(digits) <= 22:
+    digits = len(_digits(text, start, end))
+    if text.startswith(("+", "(+", "00"), start) and 8 <= digits <= 22:
         return start, end
-    if not any(map(str.isalpha, before)) or not _REFERENCE_WORD.search(before):
+    before = text[max(0, start - _BEFORE_CHARACTERS) : start]
+    worded = any(map(str.isalpha, before))
+    if not worded or not _REFERENCE_WORD.search(before):
         for form in (_NORTH_AMERICAN, _NATIONAL):
             match = form.match(text, start, end)
             if match is not None and not _glued(text, *match.span()):
                 return match.span()
-    if 7 <= len(digits) <= 15 and any(map(str.isalpha, before)) and _PHONE_WORD.search(before):
+    if worded and 7 <= digits <= 15 and _PHONE_WORD.search(before):
         return start, end
     return None
 

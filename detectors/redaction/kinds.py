@@ -1,12 +1,15 @@
 """What is redacted: for each kind a pattern that finds candidates and a proof that one is real."""
 
 import ipaddress
+import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from detectors.redaction.digits import find_card, find_iban, find_phone, find_ssn
 
 Span = tuple[int, int]
+
+_IPV4: Final = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|\Z)){4}")
 
 
 class Kind(NamedTuple):
@@ -27,6 +30,7 @@ def _accept(_: str, start: int, end: int) -> Span | None:
 
 
 def _ip(text: str, start: int, end: int) -> Span | None:
+    """Return the span of an address, unless it is glued to a word or said to be something else."""
     before = text[max(0, start - 10) : start].lower().rstrip(" :=")
     if before.endswith(("version", " v", "release", "section", "chapter")) or before == "v":
         return None
@@ -36,16 +40,20 @@ def _ip(text: str, start: int, end: int) -> Span | None:
         return None
     if text[end : end + 1] == "." and text[end + 1 : end + 2].isdigit():
         return None
-    try:
-        ipaddress.ip_address(text[start:end])
-    except ValueError:
-        return None
     return start, end
+
+
+def _ipv4(text: str, start: int, end: int) -> Span | None:
+    return _ip(text, start, end) if _IPV4.fullmatch(text, start, end) else None
 
 
 def _ipv6(text: str, start: int, end: int) -> Span | None:
     candidate = text[start:end]
-    if not any(map(str.isdigit, candidate)) or candidate.count(":") < 3:
+    if candidate.count(":") < 3 or not any(map(str.isdigit, candidate)):
+        return None
+    try:
+        ipaddress.IPv6Address(candidate)
+    except ValueError:
         return None
     return _ip(text, start, end)
 
@@ -60,7 +68,7 @@ def _password(text: str, start: int, end: int) -> Span | None:
     value = text[start:end].rstrip(".,;:!?)'\"")
     if len(value) < 4 or value.lower() in _NO_PASSWORD:
         return None
-    if text[:start].endswith(" ") and value.isalpha() and value.islower():
+    if text[max(0, start - 1) : start] == " " and value.isalpha() and value.islower():
         return None  # "the password is wrong" is a sentence
     return start, start + len(value)
 
@@ -120,7 +128,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind(
         "SSN", r"\d{3}[- ]\d{2}[- ]\d{4}|(?i:\bssn|social security(?: number| no\.?)?)\D{0,12}\d{9}", find_ssn
     ),
-    Kind("IP", r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", _ip),
+    Kind("IP", r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", _ipv4),
     Kind("IP", r"(?i)(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}", _ipv6),
     Kind(
         "PHONE", r"(?:\+|\(|\b00|\d)[\d(]?(?:[ ./()-]{0,2}\d){6,16}(?: ?(?:x|ext\.?) ?\d{1,6})?", find_phone

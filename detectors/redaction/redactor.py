@@ -2,7 +2,10 @@
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from functools import cache
+from itertools import count
+from operator import itemgetter
 from typing import Final
 
 from detectors.patterns import Pattern, PatternSet
@@ -11,7 +14,13 @@ from detectors.redaction.kinds import ALL, KINDS
 
 _INVISIBLE: Final = re.compile("[\u00ad\u200b\u200c\u200d\u2060\ufeff]")
 _NOT_ASCII: Final = re.compile("[^\x00-\x7f]+")
+# What a replacement can uncover: the rest of a word, or of figures with single spaces between them.
+_RUN: Final = re.compile(r"[\d(+./)-][^\s\[\]]*(?: {1,2}[\d(+./)-][^\s\[\]]*)*|[^\s\[\]]+")
+_LONG_RUN_CHARACTERS: Final = 64
+_LAST_TURN: Final = 12
 _HYPHENS: Final = frozenset("‐‑‒–−")
+
+_start_of, _end_of = itemgetter(0), itemgetter(1)
 
 Hit = tuple[int, int, str]
 
@@ -20,7 +29,8 @@ class Redactor:
     """Redacts e-mails, phones, cards, IBANs, US SSNs, IP addresses, keys, tokens and passwords.
 
     Every pattern runs in linear time; a candidate counts only if it proves itself (Luhn, mod 97, number
-    plan). Redacting twice changes nothing.
+    plan). Redacting twice changes nothing. The text is read again until nothing is found, 13 times at most:
+    a text in which every replacement uncovers another is made to slow us down, and is replaced whole.
 
     Parameters
     ----------
@@ -43,6 +53,7 @@ class Redactor:
         if unknown:
             raise ValueError(f"unknown kinds {', '.join(unknown)}; known: {', '.join(ALL)}")
         self.kinds = tuple(kinds)
+        self._rules = _rules(frozenset(kinds))
 
     def redact(self, text: str, field: str) -> tuple[str, tuple[Redaction, ...]]:
         """Return `text` with placeholders, and one record per placeholder, in order.
@@ -55,7 +66,14 @@ class Redactor:
             The name of the interaction's field it comes from; stands in the records.
         """
         found: list[Hit] = []
-        while hits := self._hits(text):
+        for turn in count():
+            hits = self._hits(text)
+            if not hits:
+                break
+            if turn >= _LAST_TURN:
+                hits = [(0, len(text), hits[0][2])]
+            elif turn:
+                hits = _widened(text, hits)
             text, found = _replace(text, found, hits)
         redactions = (Redaction(kind=kind, field=field, start=start, end=end) for start, end, kind in found)
         return text, tuple(redactions)
@@ -66,11 +84,9 @@ class Redactor:
             return []
         view, places = _view(text)
         hits: list[Hit] = []
-        rules, patterns = _compiled()
-        for rule in rules.found_in(view):
+        patterns = _patterns()
+        for rule in self._rules.found_in(view):
             kind = KINDS[int(rule)]
-            if kind.name not in self.kinds:
-                continue
             for start, end in patterns[int(rule)].spans(view, kind.group):
                 if (span := kind.prove(view, start, end)) is not None:
                     hits.append((*span, kind.name))
@@ -79,9 +95,13 @@ class Redactor:
 
 
 @cache
-def _compiled() -> tuple[PatternSet, tuple[Pattern, ...]]:
-    expressions = [kind.expression for kind in KINDS]
-    return PatternSet({str(n): e for n, e in enumerate(expressions)}), tuple(map(Pattern, expressions))
+def _rules(kinds: frozenset[str]) -> PatternSet:
+    return PatternSet({str(n): kind.expression for n, kind in enumerate(KINDS) if kind.name in kinds})
+
+
+@cache
+def _patterns() -> tuple[Pattern, ...]:
+    return tuple(Pattern(kind.expression) for kind in KINDS)
 
 
 def _view(text: str) -> tuple[str, list[int] | None]:
@@ -133,6 +153,22 @@ def _apart(hits: list[Hit]) -> list[Hit]:
         if not kept or hit[0] >= kept[-1][1]:
             kept.append(hit)
     return kept
+
+
+def _widened(text: str, hits: list[Hit]) -> list[Hit]:
+    """Return `hits` with every long run that one touches taken whole.
+
+    In such a run each replacement shifts what is read after it and can uncover the next candidate, one per
+    turn; nobody writes that, and taking it whole keeps the number of turns from growing with the text.
+    """
+    runs = [run.span() for run in _RUN.finditer(text) if run.end() - run.start() > _LONG_RUN_CHARACTERS]
+    wide: list[Hit] = []
+    for start, end, kind in hits:
+        touched = runs[bisect_right(runs, start, key=_end_of) : bisect_left(runs, end, key=_start_of)]
+        wide.append(
+            (min(start, touched[0][0]), max(end, touched[-1][1]), kind) if touched else (start, end, kind)
+        )
+    return _apart(wide)
 
 
 def _mapped(hits: list[Hit], places: list[int] | None) -> list[Hit]:

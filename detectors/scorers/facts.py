@@ -41,8 +41,10 @@ def _published(features: Features) -> bool:
 
 def _asked_before(features: Features) -> bool:
     """Whether the prompt is a short follow-up to a question that nobody can answer."""
-    first = features.prompt.sentences[:1]
-    if not first or first[0].words > _FOLLOW_UP_WORDS:
+    if not features.interaction.history:
+        return False
+    first = features.prompt.sentence_texts[:1]
+    if not first or first[0][2].count(" ") >= _FOLLOW_UP_WORDS:
         return False
     earlier = [turn.text for turn in features.interaction.history if turn.role == "user"][-2:]
     return any(_rules()[0].found_in(fold(text)) for text in earlier)

@@ -99,7 +99,7 @@ def read_request(features: Features) -> Request:
     if len(prompt.folded) <= _SHORT_PROMPT_CHARACTERS:
         units = [(0, prompt.folded)]
     else:
-        units = [(sentence.start, sentence.text) for sentence in prompt.sentences]
+        units = [(start, text) for start, _, text in prompt.sentence_texts]
     for offset, text in units:
         for hit in request_hits(text):
             hits.append(hit)

@@ -1,17 +1,20 @@
 """Score: every interaction becomes one scorecard."""
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import msgspec
 
 from detectors.features import Features
 from detectors.policy.verdict import decide_verdict
-from detectors.records import Interaction, Release, Score, Scorecard, Tick
+from detectors.records import Direction, Interaction, Release, Score, Scorecard, Span, Tick
 from detectors.scorers import Scorer
 from detectors.stages.contract import Delivery, Output, StageState
 from detectors.stages.segments import SegmentRule, segments_of
 
 WATERMARK = "watermark"
+_DIRECTIONS = frozenset(get_args(Direction))
+_NUMBERS = frozenset({float, int})
 
 
 class ScoreStage:
@@ -133,14 +136,40 @@ class ScoreStage:
 
 def _fault(score: Score) -> str:
     """Return what is wrong with a plug-in's score, empty for nothing; it must survive the log and back."""
-    if score.value is not None and not 0.0 <= score.value <= 1.0:
+    value = score.value
+    if value is not None and not 0.0 <= value <= 1.0:
         return "value_out_of_range"
     if not 0.0 <= score.confidence <= 1.0:
         return "confidence_out_of_range"
-    if (score.value is not None) != (score.status == "scored"):
+    if (value is not None) != (score.status == "scored"):
         return "status_without_value"
-    msgspec.convert(msgspec.to_builtins(score), Score)
+    if not _plain(score):  # what is plainly of the right types needs no deep look, and nearly every score is
+        msgspec.convert(msgspec.to_builtins(score), Score)
     return ""
+
+
+def _plain(score: Score) -> bool:
+    """Whether every field has its type exactly; a score with flags may be right, but is not plain."""
+    return (
+        type(score) is Score
+        and type(score.value) in _NUMBERS
+        and type(score.confidence) in _NUMBERS
+        and score.direction in _DIRECTIONS
+        and not score.flags
+        and type(score.spans) is tuple
+        and all(map(_plain_span, score.spans))
+        and str is type(score.name) is type(score.label) is type(score.reason) is type(score.version)
+    )
+
+
+def _plain_span(span: Span) -> bool:
+    return (
+        type(span) is Span
+        and int is type(span.start) is type(span.end)
+        and str is type(span.field) is type(span.rule)
+        and span.rule.isascii()
+        and span.field.isascii()
+    )
 
 
 def _empty(scorer: Scorer, status: str, reason: str) -> Score:

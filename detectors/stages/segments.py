@@ -1,5 +1,6 @@
 """Slices of the traffic, evaluated once while scoring."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
@@ -7,8 +8,11 @@ from msgspec import Struct
 
 from detectors.features import Features
 from detectors.records import Interaction
+from detectors.records.wording import is_plain
 
-MAX_VALUE_CHARS: Final = 64
+OTHER: Final = "other"
+"""The value of everything that must not be shown, and of what is beyond a segment's `top`."""
+
 _FIELDS: Final = frozenset({"model", "prompt_version", "finish_reason"})
 
 
@@ -26,14 +30,22 @@ class SegmentRule(Struct, frozen=True):
 def segments_of(interaction: Interaction, features: Features, rules: Sequence[SegmentRule]) -> dict[str, str]:
     """Return the value of every segment that the interaction has one for.
 
-    Values are lower-cased, stripped and cut at 64 characters.
+    Values are written by clients and shown to people, so they are composed (NFKC), lower-cased, stripped and
+    kept only if they are plain (:func:`detectors.records.wording.is_plain`): at most 64 letters and digits of
+    any script, ``._:/+-`` and spaces. Every other value is ``other``.
     """
     found: dict[str, str] = {}
     for rule in rules:
-        value = _value(interaction, features, rule.source).strip().casefold()[:MAX_VALUE_CHARS]
+        value = _folded(_value(interaction, features, rule.source))
         if value:
-            found[rule.name] = value
+            found[rule.name] = value if is_plain(value) else OTHER
     return found
+
+
+def _folded(value: str) -> str:
+    """Return `value` such that what reads alike is alike; folding may undo composition, so compose twice."""
+    folded = unicodedata.normalize("NFKC", value).casefold()
+    return unicodedata.normalize("NFKC", folded).strip()
 
 
 def check_source(source: str) -> None:

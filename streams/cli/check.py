@@ -18,6 +18,7 @@ from streams.door.http import require_token
 from streams.embedded.errors import StorageError
 from streams.embedded.user_key import load_user_key
 from streams.notifiers import NOTIFIERS
+from streams.notifiers.webhook import Webhook
 from streams.rollbacks import ROLLBACKS
 from streams.settings import Settings, SettingsError, load_settings, read_secret
 
@@ -29,7 +30,8 @@ from streams.settings import Settings, SettingsError, load_settings, read_secret
 def check(file: Path | None, *, defaults: bool) -> None:
     """Check the configuration FILE: every key, part, secret name and number.
 
-    Nothing is opened, started or written. Exit code 0: it can be used; 2: it cannot, and the line says why.
+    Nothing is opened, started or written. Exit code 0: it can be used, though a warning may tell of what is
+    missing; 2: it cannot, and the line says why.
     """
     if defaults:
         click.echo(msgspec.json.format(msgspec.json.encode(Settings()), indent=2))
@@ -48,6 +50,12 @@ def check(file: Path | None, *, defaults: bool) -> None:
     targets = ", ".join(sorted(parts.targets)) or "none: decisions page, nothing is rolled back"
     click.echo(f"{file}: ok")
     click.echo(f"  notifiers: {', '.join(parts.notifiers)}")
+    if not settings.act.page_url and any(isinstance(one, Webhook) for one in parts.notifiers.values()):
+        click.echo(
+            "  warning: act.page_url is empty: pages sent by webhook will not link to what they tell of; "
+            "set it to where people reach the page",
+            err=True,
+        )
     click.echo(f"  rollback targets for deployments: {targets}{' (dry run)' if settings.act.dry_run else ''}")
 
 

@@ -1,10 +1,9 @@
 """``plumbline replay``: recorded interactions through the same stages, with a report of what moved."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -15,7 +14,7 @@ from streams.cli.compare import print_changes, print_comparison
 from streams.cli.failure import FAILED, told_in_one_line
 from streams.cli.run import CONFIG, DATA_DIR, settings_from
 from streams.mapping import parse_mapping
-from streams.replay import Replayer, ReplayResult, read_lines
+from streams.replay import LineFields, Replayer, ReplayResult, read_lines
 from streams.settings import SettingsError
 
 
@@ -41,7 +40,7 @@ from streams.settings import SettingsError
 @click.option(
     "--step-s",
     type=click.FloatRange(min=0.001),
-    help="Give lines event times this far apart, from --start on.",
+    help="Give lines event times this far apart, from --start on, whatever time they name themselves.",
 )
 @click.option("--compare-with", metavar="RELEASE", help="Afterwards, compare --release with this one.")
 @told_in_one_line
@@ -65,49 +64,58 @@ def replay(  # noqa: PLR0917 - click hands options over by position
       plumbline replay answers.jsonl --deployment assistant --release gpt-4-0314 --role stable --step-s 60 \
         --map conversation=uid --map prompt=messages.0.content --map response=messages.1.content.answer
 
-    The door's checks and redaction hold, its clamp of event times is off, and nothing is acted on. Exit code
-    0 when every line was taken (or was there already), 1 when some were refused.
+    The door's checks and redaction hold, its clamp of event times is off, and nothing is acted on. At its end
+    all of FILE has been judged; a next file may go on in the minute (detect.unit_s) after its last line.
+    Told are the changes that this file brought, of --release where it is given. Exit code 0 when every line
+    was taken (or was there already), 1 when some were refused, or came too late to be judged.
     """
-    constants = {"deployment": deployment, "release": release}
-    fixed = {name: value for name, value in constants.items() if value}
-    if not all(value.isascii() for value in fixed.values()):  # what a shell passes on may not even be text
-        raise SettingsError("--deployment and --release: plain ASCII names only")
-    mapping = parse_mapping(pairs)
+    fixed = _fixed(deployment, release)
     if role is not None and len(fixed) < 2:
         raise click.UsageError("--role needs --deployment and --release")
     start_ms = int(start.replace(tzinfo=UTC).timestamp() * 1000)
-
-    def fill(number: int) -> Mapping[str, Any]:
-        return (
-            fixed
-            if step_s is None
-            else {**fixed, "event_time": start_ms + round((number - 1) * step_s * 1000)}
-        )
-
-    settings = settings_from(config, data_dir)
-    console = Console(stderr=True)
-    with Replayer(settings) as replayer:
+    mapping = parse_mapping(pairs)
+    with Replayer(settings_from(config, data_dir)) as replayer:
         if role is not None and deployment and release:
             replayer.declare(deployment, release, role, start_ms)
-        with _progress(console) as progress:
-            task = progress.add_task(file.name, total=file.stat().st_size)
-            result = replayer.feed(
-                read_lines(file),
-                mapping=mapping,
-                constants=fill,
-                advance=lambda size: progress.advance(task, size),
-            )
-            replayer.finish()
+        result = _feed(replayer, file, mapping, _fill(fixed, start_ms, step_s))
         _print_result(result)
-        for (kind, about), count in sorted(replayer.counts().items()):
-            told = " (older than what was replayed before: scored, not detected)" if kind == "late" else ""
-            click.echo(f"  set aside, {about}: {count} {kind}{told}")
+        _print_set_aside(replayer)
         if deployment:
-            print_changes(replayer.changes(deployment))
+            print_changes(replayer.changes(deployment, release))
         if deployment and release and compare_with:
             print_comparison(replayer.samples(deployment), compare_with, release, as_json=False)
-    if result.refusals:
-        raise SystemExit(FAILED)
+        if result.refusals or replayer.late():
+            raise SystemExit(FAILED)
+
+
+def _fixed(deployment: str | None, release: str | None) -> dict[str, str]:
+    """Return what the options say about every line."""
+    fixed = {name: value for name, value in (("deployment", deployment), ("release", release)) if value}
+    if not all(value.isascii() for value in fixed.values()):  # what a shell passes on may not even be text
+        raise SettingsError("--deployment and --release: plain ASCII names only")
+    return fixed
+
+
+def _fill(fixed: dict[str, str], start_ms: int, step_s: float | None) -> Callable[[int], LineFields]:
+    """Return what a line is filled with, by its number; a step decides all times, else lines keep theirs."""
+    if step_s is None:
+        return lambda _number: LineFields(fixed)
+    return lambda number: LineFields(fixed, {"event_time": start_ms + round((number - 1) * step_s * 1000)})
+
+
+def _feed(
+    replayer: Replayer, file: Path, mapping: Mapping[str, str], fields: Callable[[int], LineFields]
+) -> ReplayResult:
+    with _progress(Console(stderr=True)) as progress:
+        task = progress.add_task(file.name, total=file.stat().st_size)
+        result = replayer.feed(
+            read_lines(file),
+            mapping=mapping,
+            fields=fields,
+            advance=lambda size: progress.advance(task, size),
+        )
+        replayer.finish()
+    return result
 
 
 def _progress(console: Console) -> Progress:
@@ -126,3 +134,12 @@ def _print_result(result: ReplayResult) -> None:
     click.echo(f"lines: {counts or 'none'}")
     for number, text in result.refusals:
         click.echo(f"  line {number}: {text}", err=True)
+
+
+def _print_set_aside(replayer: Replayer) -> None:
+    for (kind, about), count in sorted(replayer.counts().items()):
+        if kind == "late":
+            told = "late: older than what was replayed before; scored, but no detector has seen them"
+            click.echo(f"{about}: {count} {told}", err=True)
+        else:
+            click.echo(f"  set aside, {about}: {count} {kind}")

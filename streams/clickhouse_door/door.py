@@ -32,6 +32,8 @@ _TURN_S: Final = 5.0
 """For how long a query waits for a free handle, in seconds."""
 
 _WRITES: Final = frozenset({*INSERT_SETTINGS, "insert_deduplication_token"})
+_TAKEN: Final = frozenset({"readonly", "max_execution_time"})
+"""Settings that a writer may send besides: the first is obeyed, the second never exceeds our own limit."""
 _ASKS_SETTINGS: Final = "SELECT name, value, readonly FROM system.settings LIMIT 10000"
 """What clickhouse-connect asks first; it then sends no setting that the answer calls read-only."""
 
@@ -131,7 +133,7 @@ class ClickHouseDoor:
         if is_handshake(sql):
             return RawAnswer(handshake(NAME, self._version, self._timezone), "Native")
         if writes and sql.startswith(_ASKS_SETTINGS):
-            names = ", ".join(f"'{name}'" for name in sorted(_WRITES | {"readonly"}))
+            names = ", ".join(f"'{name}'" for name in sorted(_WRITES | _TAKEN))
             told = f"SELECT name, value, toUInt8(name NOT IN ({names})) AS readonly FROM system.settings"  # noqa: S608 - our names
             sql = told + sql.removeprefix("SELECT name, value, readonly FROM system.settings")
         return await self._threaded(lambda: self._read(sql, query.parameters, query.database, query.form))

@@ -238,7 +238,7 @@ def _tell(monitor: Monitor, gateway: Gateway, story: Story, traffic: Traffic) ->
     if traffic.began:
         story.candidate_began(gateway.log[1].shares if len(gateway.log) > 1 else gateway.shares)
     changes: Sequence[Signal] = monitor.signals("change")
-    story.signals(changes, by_candidate=traffic.sent_by_candidate)
+    story.signals(changes)
     story.decisions(monitor.decisions())
     story.pages(gateway.pages)
     story.response(monitor.acts(), gateway.log)

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from detectors.records import Action, Decision, Signal
+from detectors.records.wording import describe_decision, plain_segment
 from streams.demo.gateway import LogEntry, Page
 from streams.demo.outcome import CANDIDATE, STABLE, Mode
 from streams.outgoing import clean
@@ -85,23 +86,23 @@ class Story:
             "began", f"{CANDIDATE} now serves {shares.get(CANDIDATE, 0.0):.0%} of the conversations", "cyan"
         )
 
-    def signals(self, signals: Sequence[Signal], *, by_candidate: int) -> None:
-        """Say which changes for the worse were seen."""
+    def signals(self, signals: Sequence[Signal]) -> None:
+        """Say which changes for the worse were seen, after how many conversations of their release."""
         for signal in self._new(signals, lambda one: one.signal_id):
             if signal.worse:
-                where = "" if signal.stream.segment == "all" else f" in {signal.stream.segment}"
-                than = "the stable arm" if signal.stream.test == "arm" else "the reference"
-                after = (
-                    f", after {by_candidate:,} answers of it" if signal.stream.release == CANDIDATE else ""
+                where = (
+                    "" if signal.stream.segment == "all" else f" in {plain_segment(signal.stream.segment)}"
                 )
+                than = "the stable arm" if signal.stream.test == "arm" else "the reference"
                 seen = f"{signal.stream.release}: {signal.stream.metric} is worse than {than}{where}"
-                self._say(f"{seen}{after}{_effect(signal)}{_began(signal.began_at_ms)}", "yellow")
+                told = f"{seen}, seen after {_answered(signal)}{_effect(signal)}{_began(signal.began_at_ms)}"
+                self._say(told, "yellow", at_ms=signal.at_ms)
 
     def decisions(self, decisions: Sequence[Decision]) -> None:
         """Say what was decided, and why."""
         for decision in self._new(decisions, lambda one: one.decision_id):
-            told = f"decision ({' + '.join(decision.verbs)}): {decision.summary}"
-            self._say(f"{told}{_began(decision.began_at_ms)}", "bold yellow")
+            told = f"decision ({' + '.join(decision.verbs)}): {describe_decision(decision)}"
+            self._say(told, "bold yellow", at_ms=decision.at_ms)
 
     def pages(self, pages: Sequence[Page]) -> None:
         """Say who was told."""
@@ -121,7 +122,7 @@ class Story:
                     if act.state == "FAILED"
                     else "green"
                 )
-                self._say(_ACT_LINES[act.state].format(act=act), style)
+                self._say(_ACT_LINES[act.state].format(act=act), style, at_ms=act.at_ms)
         self._gateway_log(log)
 
     def _gateway_log(self, log: Sequence[LogEntry]) -> None:
@@ -155,8 +156,9 @@ class Story:
         self._seen.update(identify(item) for item in fresh)
         return fresh
 
-    def _say(self, text: str, style: str = "") -> None:
-        stamp = datetime.fromtimestamp(self._now_ms / 1000, UTC).strftime("%H:%M:%S")
+    def _say(self, text: str, style: str = "", *, at_ms: int | None = None) -> None:
+        at_s = (self._now_ms if at_ms is None else at_ms) / 1000
+        stamp = datetime.fromtimestamp(at_s, UTC).strftime("%H:%M:%S")
         self._print(f"{stamp}  {text}", style)
 
     def _print(self, text: str, style: str = "") -> None:
@@ -167,6 +169,12 @@ def _began(at_ms: int | None) -> str:
     if at_ms is None:
         return ""
     return f", since {datetime.fromtimestamp(at_ms / 1000, UTC):%H:%M}"
+
+
+def _answered(signal: Signal) -> str:
+    """Return how many conversations of the release it took; an arm test's total holds both arms."""
+    seen = signal.n if signal.stream.test == "arm" else signal.n_total
+    return f"{seen:,} conversations of it"
 
 
 def _effect(signal: Signal) -> str:

@@ -1,5 +1,6 @@
 """The HTTP door: token, body, verdicts. A 202 is sent only after the journal has the records on disk."""
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Callable, Sequence
@@ -159,7 +160,13 @@ class _Door:
             raise BodyError(415, "unsupported_encoding", "Content-Encoding may be gzip, or absent")
         limit = self.settings.max_batch_bytes
         declared = request.headers.get("content-length")
-        body = await read_body(request.stream(), declared=declared, max_bytes=limit)
+        try:
+            async with asyncio.timeout(self.settings.body_s):
+                body = await read_body(request.stream(), declared=declared, max_bytes=limit)
+        except TimeoutError:
+            raise BodyError(
+                408, "too_slow", "the body did not arrive in time; send smaller batches"
+            ) from None
         if coding == "gzip":
             body = await run_in_threadpool(unpack_gzip, body, max_bytes=limit)
         if media_type == "application/json":
@@ -221,6 +228,8 @@ class _Door:
         headers = {}
         if error.status == 401:
             headers["www-authenticate"] = "Bearer"
+        if error.status == 408:
+            headers["connection"] = "close"  # the rest of the body is not waited for
         if error.status == 503:
             headers["retry-after"] = _RETRY_AFTER_S
         body = msgspec.json.encode(Problem(code=error.code, message=error.message))

@@ -50,13 +50,14 @@ EXAMPLES: Final[dict[Kind, dict[str, Any]]] = {
 _PROBLEMS: Final = {
     "400": "The body is not JSON, not UTF-8, not complete gzip, or has no record.",
     "401": "The bearer token is missing or wrong.",
+    "408": "The body did not arrive in time.",
     "409": "Another record is stored under the id of the first record.",
     "413": "The first record, or the whole body, is too large, or the body has too many lines.",
     "415": "The content type or content encoding is not supported.",
     "422": "The first record is not what this path takes; each result names the field and the remedy.",
     "503": "The journal could not be written. Send it all again: what is stored already is a duplicate.",
 }
-_ONLY_PROBLEM: Final = frozenset({"401", "415", "503"})
+_ONLY_PROBLEM: Final = frozenset({"401", "408", "415", "503"})
 _SUMMARIES: Final[dict[Kind, str]] = {
     "interaction": "Send interactions",
     "release": "Declare which part a release plays",

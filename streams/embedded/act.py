@@ -2,21 +2,31 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from detectors.records import Action, ActionState
 from detectors.records.ids import derive_id
-from streams.embedded.journal import Journal
+from streams.embedded.errors import log_failure
+from streams.embedded.journal import BATCH_BYTES, Journal
 from streams.inbox import Entry
+from streams.response.copies import CopiedTable
 from streams.response.machine import ResponseMachine
 from streams.response.outbox import Posted
 
 _log = logging.getLogger("plumbline.embedded")
-_READ_LIMIT = 500
+_READ_LIMIT: Final = 500
+_STATES: Final[dict[str, ActionState]] = {"sent": "DELIVERED", "dead": "FAILED"}
 
 
 class ActLoop:
-    """Feeds the machine and copies its transitions, and the pages that ended, to the topic ``actions``.
+    """Feeds the machine, and copies its transitions and the pages that ended to the topic ``actions``.
+
+    Three tasks run side by side: *feed* (take decisions in, copy actions out), *advance* (rollbacks) and
+    *deliver* (pages). A pager that hangs delays no rollback, a gateway that hangs no page. What waits for a
+    disk runs in threads that nobody else may fill.
 
     Parameters
     ----------
@@ -25,7 +35,7 @@ class ActLoop:
     machine
         What decides and acts; it keeps its own position in the log.
     step_s
-        Seconds between two rounds.
+        Seconds between two rounds that moved nothing.
     on_failure
         Called when a round raises; the process then exits.
     """
@@ -40,34 +50,52 @@ class ActLoop:
     ) -> None:
         self._journal, self._machine, self._step_s = journal, machine, step_s
         self._on_failure = on_failure
-        self._copied = 0
-        self._paged: set[str] = set()
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="plumbline-act")
+        self._copied = machine.copied()
         self._stopping = False
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ended_s: dict[str, float] = {}
 
     def start(self) -> None:
         """Begin to run in the current event loop."""
-        self._task = asyncio.create_task(self._run())
+        rounds: dict[str, Callable[[], Awaitable[int]]] = {
+            "feed": self._feed,
+            "advance": self._machine.advance,
+            "deliver": self._machine.deliver,
+        }
+        for name, work in rounds.items():
+            self._ended_s[name] = time.monotonic()
+            self._tasks.append(asyncio.create_task(self._run(name, work)))
 
     async def close(self) -> None:
-        """End after the round at hand."""
+        """End after the rounds at hand; what they brought forth is copied."""
         self._stopping = True
-        if self._task is not None:
-            await self._task
+        await asyncio.gather(*self._tasks)
+        if self._tasks and all(task.done() for task in self._tasks):
+            await self._run("feed", self._feed)
+        self._threads.shutdown()
 
-    async def run_once(self) -> int:
-        """Ingest, step and copy once; return how much moved."""
-        moved = await asyncio.to_thread(self._ingest)
-        moved += await self._machine.step()
-        return moved + await asyncio.to_thread(self._copy)
+    def round_ages(self) -> dict[str, float]:
+        """Return the seconds since each task last ended a round."""
+        return {f"act_{name}": time.monotonic() - ended for name, ended in self._ended_s.copy().items()}
 
-    async def _run(self) -> None:
+    async def _run(self, name: str, work: Callable[[], Awaitable[int]]) -> None:
         try:
-            while not self._stopping:
-                if not await self.run_once():
+            while True:
+                moved = await work()
+                self._ended_s[name] = time.monotonic()
+                if self._stopping:
+                    return
+                if not moved:
                     await asyncio.sleep(self._step_s)
         except Exception as error:  # noqa: BLE001 - reported; the process exits and resumes from the ledger
+            log_failure(_log, f"act ({name})", error)
             self._on_failure("act", error)
+
+    async def _feed(self) -> int:
+        loop = asyncio.get_running_loop()
+        moved = await loop.run_in_executor(self._threads, self._ingest)
+        return moved + await loop.run_in_executor(self._threads, self.copy)
 
     def positions(self) -> dict[int, int]:
         """Return the next offset that the machine will take of every partition of ``decisions``."""
@@ -76,23 +104,36 @@ class ActLoop:
     def _ingest(self) -> int:
         moved = 0
         for partition, position in self.positions().items():
-            rows = self._journal.read("decisions", partition, position, _READ_LIMIT)
+            rows = self._journal.read("decisions", partition, position, _READ_LIMIT, max_bytes=BATCH_BYTES)
             if rows:
                 moved += self._machine.ingest(
                     partition, rows[0].offset, [(row.offset, row.record) for row in rows]
                 )
         return moved
 
-    def _copy(self) -> int:
-        fresh = self._machine.transitions_after(self._copied)
-        pages = [page for page in map(_page, self._machine.notices()) if page.action_id not in self._paged]
-        ended = [page for page in pages if page.state in {"DELIVERED", "FAILED"}]
-        actions = [action for _, action in fresh] + ended
-        if actions:
-            self._journal.admit([_entry(action) for action in actions])
-            self._copied = fresh[-1][0] if fresh else self._copied
-            self._paged.update(page.action_id for page in ended)
-        return len(actions)
+    def copy(self) -> int:
+        """Copy what is new in the ledger to the log and return how much; it costs nothing more with age.
+
+        The copies are in the log before the position says so; after a crash between the two they are
+        offered again, and the log knows them.
+        """
+        fresh = self._machine.transitions_after(self._copied["transitions"], limit=_READ_LIMIT)
+        ended = self._machine.settled_after(self._copied["settlements"], limit=_READ_LIMIT)
+        entries = [_entry(action) for _, action in fresh] + [_entry(_page(posted)) for _, posted in ended]
+        if not entries:
+            return 0
+        self._journal.admit(entries)
+        reached: dict[CopiedTable, int] = {
+            "transitions": _last(fresh, self._copied["transitions"]),
+            "settlements": _last(ended, self._copied["settlements"]),
+        }
+        self._machine.mark_copied(reached)
+        self._copied = reached
+        return len(entries)
+
+
+def _last(rows: Iterable[tuple[int, object]], before: int) -> int:
+    return max((row_id for row_id, _ in rows), default=before)
 
 
 def _entry(action: Action) -> Entry:
@@ -106,8 +147,7 @@ def _entry(action: Action) -> Entry:
 
 
 def _page(posted: Posted) -> Action:
-    """Return a notice as the action it is: one page to one channel."""
-    states: dict[str, ActionState] = {"sent": "DELIVERED", "dead": "FAILED", "pending": "DECIDED"}
+    """Return a notice that ended as the action it is: one page to one channel."""
     notice = posted.notice
     return Action(
         action_id=derive_id("page", notice.notice_id, posted.channel),
@@ -117,7 +157,7 @@ def _page(posted: Posted) -> Action:
         decision_id=notice.decision.decision_id,
         kind="page",
         target=posted.channel,
-        state=states[posted.state],
+        state=_STATES[posted.state],
         at_ms=posted.updated_at_ms,
         reason=posted.reason or notice.transition,
         detail={"attempts": posted.attempts, "transition": notice.transition},

@@ -22,7 +22,12 @@ from streams.embedded.errors import StorageError
 from streams.inbox import Entry, Outcome
 
 SCHEMA_VERSION: Final = 1
+BATCH_BYTES: Final = 8_388_608
+"""How much stored content one batch of a stage or of landing may hold; a record more ends it."""
 _BUSY_TIMEOUT_S: Final = 60.0
+_PRUNE_ROWS: Final = 2_000
+_PRUNE_PAUSE_S: Final = 0.02
+"""Between two deletions: who waits for the lock asks again every few milliseconds, and must get a turn."""
 _DAMAGED: Final = "restore it from a backup, or move the data directory aside to start afresh"
 _REMEDIES: Final = {
     sqlite3.SQLITE_FULL: "free space on its disk; nothing of this was written",
@@ -44,6 +49,8 @@ CREATE TABLE IF NOT EXISTS heads (
   PRIMARY KEY (topic, part)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS identities (
   identity TEXT PRIMARY KEY, digest TEXT NOT NULL, seen_at_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS identities_age ON identities (seen_at_ms)
+  WHERE substr(identity, 1, 7) <> 'action/';
 CREATE TABLE IF NOT EXISTS positions (
   consumer TEXT NOT NULL, topic TEXT NOT NULL, part INTEGER NOT NULL, next_off INTEGER NOT NULL,
   PRIMARY KEY (consumer, topic, part)) WITHOUT ROWID;
@@ -57,13 +64,17 @@ CREATE TABLE IF NOT EXISTS landings (
 
 
 class Row(Struct, frozen=True):
-    """One record of the journal with its place; `row_id` grows in commit order over all topics."""
+    """One record of the journal with its place; `row_id` grows in commit order over all topics.
+
+    ``size`` is that of the record as stored, in bytes.
+    """
 
     row_id: int
     topic: str
     partition: int
     offset: int
     record: Record
+    size: int = 0
 
 
 class Journal:
@@ -217,32 +228,54 @@ class Journal:
     def _targets(self, key: str | None) -> Sequence[int]:
         return range(self.partitions) if key is None else (partition_of(key, self.partitions),)
 
-    def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Row]:
-        """Return up to `limit` records of one partition, from `offset` on, in order."""
+    def read(
+        self, topic: str, partition: int, offset: int, limit: int, *, max_bytes: int = 2**62
+    ) -> list[Row]:
+        """Return up to `limit` records of one partition, from `offset` on, in order.
+
+        The record that brings their content to `max_bytes` is the last one.
+        """
         return self._rows(
             "WHERE topic = ? AND part = ? AND off >= ? ORDER BY off LIMIT ?",
             (topic, partition, offset, limit),
+            max_bytes,
         )
 
-    def read_topic(self, topic: str, after_id: int, limit: int, *, last_id: int = 2**62) -> list[Row]:
-        """Return up to `limit` records of all partitions of `topic` in commit order, after row `after_id`."""
+    def read_topic(
+        self, topic: str, after_id: int, limit: int, *, last_id: int = 2**62, max_bytes: int = 2**62
+    ) -> list[Row]:
+        """Return up to `limit` records of all partitions of `topic` in commit order, after row `after_id`.
+
+        The record that brings their content to `max_bytes` is the last one.
+        """
         return self._rows(
-            "WHERE topic = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?", (topic, after_id, last_id, limit)
+            "WHERE topic = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (topic, after_id, last_id, limit),
+            max_bytes,
         )
 
-    def _rows(self, condition: str, arguments: tuple[str | int, ...]) -> list[Row]:
+    def _rows(self, condition: str, arguments: tuple[str | int, ...], max_bytes: int) -> list[Row]:
         query = f"SELECT id, topic, part, off, kind, payload FROM records {condition}"  # noqa: S608 - fixed texts
-        rows = []
-        for row_id, topic, partition, offset, kind, payload in self.select(query, arguments):
-            try:
-                record = decode(kind, payload)
-            except CodecError as error:
-                raise StorageError(
-                    f"{self.path}: {topic}/{partition} offset {offset} cannot be read ({error}): "
-                    "it was written by another version, or the file is damaged"
-                ) from error
-            rows.append(Row(row_id, topic, partition, offset, record))
+        rows, left = [], max_bytes
+        with self._translated():
+            cursor = self.connection().execute(query, arguments)
+            for row_id, topic, partition, offset, kind, payload in cursor:
+                record = self._decoded(kind, payload, f"{topic}/{partition} offset {offset}")
+                rows.append(Row(row_id, topic, partition, offset, record, len(payload)))
+                left -= len(payload)
+                if left <= 0:
+                    break
+            cursor.close()
         return rows
+
+    def _decoded(self, kind: str, payload: bytes, place: str) -> Record:
+        try:
+            return decode(kind, payload)
+        except CodecError as error:
+            raise StorageError(
+                f"{self.path}: {place} cannot be read ({error}): "
+                "it was written by another version, or the file is damaged"
+            ) from error
 
     def ends(self, topic: str) -> dict[int, int]:
         """Return the next free offset of every partition of `topic`."""
@@ -260,31 +293,50 @@ class Journal:
     def prune(self, older_than_ms: int, act_positions: dict[int, int]) -> int:
         """Delete records that every consumer has passed and that were written before `older_than_ms`.
 
-        Identities go with them, so an id may be used again after the retention time. Returns how many
-        records were deleted.
+        Identities go with them, so an id may be used again after the retention time. The write lock is taken
+        for a few thousand rows at a time. Returns how many records were deleted.
         """
-        with self.transaction() as db:
-            landed = dict(db.execute("SELECT topic, last_id FROM landings WHERE phase = 'after'").fetchall())
-            passed = {
-                (topic, part): offset
-                for topic, part, offset in db.execute(
-                    "SELECT topic, part, min(next_off) FROM positions GROUP BY 1, 2"
-                )
-            }
-            passed |= {("decisions", part): offset for part, offset in act_positions.items()}
-            deleted = 0
-            for topic, part in db.execute("SELECT topic, part FROM heads").fetchall():
-                read_by_stage = topic in {"interactions", "scorecards", "signals", "decisions"}
-                before = passed.get((topic, part), 0) if read_by_stage else 2**62
-                deleted += db.execute(
-                    "DELETE FROM records "
-                    "WHERE topic = ? AND part = ? AND off < ? AND id <= ? AND written_at_ms < ?",
-                    (topic, part, before, landed.get(topic, 0), older_than_ms),
-                ).rowcount
-            db.execute(
-                "DELETE FROM identities WHERE seen_at_ms < ? AND identity NOT LIKE 'action/%'",
-                (older_than_ms,),
+        landed = dict(self.select("SELECT topic, last_id FROM landings WHERE phase = 'after'"))
+        passed = {
+            (topic, part): offset
+            for topic, part, offset in self.select(
+                "SELECT topic, part, min(next_off) FROM positions GROUP BY 1, 2"
             )
+        }
+        passed |= {("decisions", part): offset for part, offset in act_positions.items()}
+        deleted = 0
+        for topic, part in self.select("SELECT topic, part FROM heads"):
+            read_by_stage = topic in {"interactions", "scorecards", "signals", "decisions"}
+            before = passed.get((topic, part), 0) if read_by_stage else 2**62
+            deleted += self._prune_partition(topic, part, before, landed.get(topic, 0), older_than_ms)
+        old = (
+            "DELETE FROM identities WHERE identity IN (SELECT identity FROM identities "
+            "WHERE seen_at_ms < ? AND substr(identity, 1, 7) <> 'action/' LIMIT ?)"
+        )
+        while self._delete(old, (older_than_ms, _PRUNE_ROWS)) == _PRUNE_ROWS:
+            pass
+        return deleted
+
+    def _prune_partition(self, topic: str, part: int, before: int, landed: int, older_than_ms: int) -> int:
+        """Delete from the oldest record on, up to the first that is young or that somebody still needs."""
+        deleted = 0
+        query = "SELECT off, id, written_at_ms FROM records WHERE topic = ? AND part = ? ORDER BY off LIMIT ?"
+        while True:
+            end, rows = 0, 0
+            for offset, row_id, written_at_ms in self.select(query, (topic, part, _PRUNE_ROWS)):
+                if offset >= before or row_id > landed or written_at_ms >= older_than_ms:
+                    break
+                end, rows = offset + 1, rows + 1
+            if rows:
+                place = (topic, part, end)
+                deleted += self._delete("DELETE FROM records WHERE topic = ? AND part = ? AND off < ?", place)
+            if rows < _PRUNE_ROWS:
+                return deleted
+
+    def _delete(self, statement: str, arguments: tuple[str | int, ...]) -> int:
+        with self.transaction() as db:
+            deleted = db.execute(statement, arguments).rowcount
+        time.sleep(_PRUNE_PAUSE_S if deleted == _PRUNE_ROWS else 0.0)
         return deleted
 
 

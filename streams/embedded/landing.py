@@ -21,7 +21,7 @@ from detectors.records import (
     Signal,
 )
 from detectors.records.codec import Record
-from streams.embedded.journal import Journal
+from streams.embedded.journal import BATCH_BYTES, Journal
 from streams.landing_rows import rows_of
 from streams.store import StoreError
 
@@ -57,11 +57,17 @@ class Lander:
     store
         Where rows go. Its errors pass through; the range stays marked and is repeated as it was.
     batch
-        Most records per insert.
+        Most records per insert; a batch also ends at 8 MiB of content.
+
+    Attributes
+    ----------
+    filled
+        Whether the last round met a bound for some topic, so that more may be waiting.
     """
 
     def __init__(self, journal: Journal, store: Landable, *, batch: int) -> None:
         self._journal, self._store, self._batch = journal, store, batch
+        self.filled = False
 
     def land_once(self) -> int:
         """Land up to one batch of every topic; return how many records were carried.
@@ -70,6 +76,7 @@ class Lander:
         """
         ledger, carried = self._ledger(), 0
         refused: StoreError | None = None
+        self.filled = False
         for topic in LANDED:
             try:
                 carried += self._land(topic, *ledger.get(topic, (0, 0, "after")))
@@ -84,7 +91,8 @@ class Lander:
     def _land(self, topic: str, first_id: int, last_id: int, phase: str) -> int:
         if phase == "before":  # the outcome of this insert is unknown: repeat it as it was
             self._insert(topic, first_id, last_id)
-        rows = self._journal.read_topic(topic, last_id, self._batch)
+        rows = self._journal.read_topic(topic, last_id, self._batch, max_bytes=BATCH_BYTES)
+        self.filled |= len(rows) >= self._batch or sum(row.size for row in rows) >= BATCH_BYTES
         if rows:
             self._mark(topic, rows[0].row_id, rows[-1].row_id, "before")
             self._insert(topic, rows[0].row_id, rows[-1].row_id)

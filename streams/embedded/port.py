@@ -6,7 +6,7 @@ from typing import Protocol
 from detectors.records.codec import Record
 from detectors.records.ids import partition_of
 from detectors.stages import Delivery, Output
-from streams.embedded.journal import Journal
+from streams.embedded.journal import BATCH_BYTES, Journal
 
 
 class StagePort(Protocol):
@@ -60,7 +60,8 @@ class JournalPort:
     def read_batch(self, partition: int, limit: int) -> Sequence[Delivery]:
         """Return up to `limit` records from the position of `partition`; forget what was not checkpointed."""
         self._emitted.clear()
-        rows = self._journal.read(self._source, partition, self._positions[partition], limit)
+        position = self._positions[partition]
+        rows = self._journal.read(self._source, partition, position, limit, max_bytes=BATCH_BYTES)
         return [Delivery(row.partition, row.offset, row.record) for row in rows]
 
     def emit(self, outputs: Sequence[Output]) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from streams.embedded.errors import log_failure
 from streams.embedded.journal import Journal
 from streams.embedded.landing import Lander
 from streams.embedded.pipeline import Pipeline
@@ -33,17 +34,24 @@ class Loop(threading.Thread):
         self._part, self._on_failure = name, on_failure
         self._stopping = threading.Event()
         self._wake = threading.Event()
+        self._ended_s = time.monotonic()
+
+    def round_age_s(self) -> float:
+        """Return the seconds since the last piece of work ended, or since the thread was made."""
+        return time.monotonic() - self._ended_s
 
     def run(self) -> None:
         """Work until stopped."""
         try:
             while not self._stopping.is_set():
                 pause_s = self.work()
+                self._ended_s = time.monotonic()
                 if pause_s > 0:
                     self._wake.wait(pause_s)
                     self._wake.clear()
             self.finish()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the process, loudly
+            log_failure(_log, self._part, error)
             self._on_failure(self._part, error)
 
     def work(self) -> float:
@@ -120,7 +128,7 @@ class LandThread(Loop):
             self._next_prune = time.monotonic() + _PRUNE_EVERY_S
             older_than_ms = time.time_ns() // 1_000_000 - int(self._retention_s * 1000)
             self._journal.prune(older_than_ms, self._act_positions())
-        return self._flush_s if carried < 200 else 0.0
+        return 0.0 if carried >= 200 or self._lander.filled else self._flush_s
 
     def finish(self) -> None:
         """Land what is left, for a while; what is refused or too much lands after the next start."""

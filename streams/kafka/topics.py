@@ -21,8 +21,18 @@ from streams.settings import KafkaSettings
 logging.getLogger("kafka").addHandler(logging.NullHandler())
 
 _TIMEOUT_MS = 15_000
+# Where a refusal and the end of the connection arrive together, kafka-python sees the end alone and tries
+# again; often enough within the time, it hears the refusal.
+_RETRY_MS = 250
 _UNKNOWN_TOPIC = kafka_errors.UnknownTopicOrPartitionError.errno
 _EXISTS = kafka_errors.TopicAlreadyExistsError.errno
+_NOT_ALLOWED = kafka_errors.TopicAuthorizationFailedError.errno
+_LOGIN_ERRORS = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+    kafka_errors.AuthorizationError,
+)
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -167,9 +177,7 @@ class TopicAdmin:
             found = answer["topic"].get(spec.name, {})
             for name, wanted in spec.configs.items():
                 if name not in found:  # kafka-python drops the broker's refusal and gives an empty answer
-                    raise _refused(
-                        kafka_errors.TopicAuthorizationFailedError.errno, spec.name, self._settings
-                    )
+                    raise _refused(_NOT_ALLOWED, f"the configuration of {spec.name}", self._settings)
                 if (value := found[name]["value"]) != wanted:
                     yield Difference(topic=spec.name, what=name, wanted=wanted, found=value)
 
@@ -179,6 +187,7 @@ def _connect(settings: KafkaSettings, options: dict[str, Any]) -> KafkaAdminClie
 
     def connect(**configuration: Any) -> KafkaNetClient:
         made.append(KafkaNetClient(**configuration))
+        _raise_refusals(made[0])
         return made[0]
 
     try:
@@ -188,6 +197,7 @@ def _connect(settings: KafkaSettings, options: dict[str, Any]) -> KafkaAdminClie
                 kafka_client=connect,
                 bootstrap_timeout_ms=_TIMEOUT_MS,
                 request_timeout_ms=_TIMEOUT_MS,
+                reconnect_backoff_max_ms=_RETRY_MS,
             )
     except BrokerError:
         # The client connects while it is made; when that fails nobody else can end its thread.
@@ -195,6 +205,29 @@ def _connect(settings: KafkaSettings, options: dict[str, Any]) -> KafkaAdminClie
             client._net.stop()  # noqa: SLF001 - there is no other way
             client.close()
         raise
+
+
+def _raise_refusals(client: KafkaNetClient) -> None:
+    """Let `client` raise a refused login instead of trying it until its time is up.
+
+    kafka-python 3.0.12 means to do so itself, and forgets each refusal when its connection has ended.
+    """
+    manager = client._manager  # noqa: SLF001 - there is no other way
+    get_connection = manager.get_connection
+    refusals: list[Exception] = []
+
+    def remember(error: Exception) -> None:
+        if isinstance(error, _LOGIN_ERRORS):
+            refusals.append(error)
+
+    def remembering(node_id: Any, **how: Any) -> Any:
+        if refusals:
+            raise refusals[0]
+        connection = get_connection(node_id, **how)
+        connection.close_future.add_errback(remember)
+        return connection
+
+    manager.get_connection = remembering
 
 
 def _count_differences(spec: TopicSpec, described: dict[str, Any]) -> Iterator[Difference]:

@@ -3,6 +3,7 @@
 import logging
 from typing import ClassVar
 
+from detectors.records.wording import plain_segment
 from streams.notifiers import Notice, notifier
 from streams.outgoing import clean
 
@@ -33,7 +34,10 @@ class Log:
     async def notify(self, notice: Notice) -> None:
         """Write `notice`; control characters are replaced, so that one notice is one line."""
         decision = notice.decision
-        words = (notice.transition, decision.deployment, decision.release, decision.metric, decision.segment)
-        line = " ".join(clean(word, 80) for word in words)
+        words = (notice.transition, decision.deployment, decision.release, decision.metric)
+        line = " ".join(clean(word, 80) for word in (*words, plain_segment(decision.segment)))
         level = LEVELS.get(notice.transition, logging.INFO)
-        self._log.log(level, "%s: %s [%s]", line, clean(notice.summary, 400), clean(notice.notice_id))
+        where = f" {clean(notice.links['page'], 512)}" if "page" in notice.links else ""
+        self._log.log(
+            level, "%s: %s%s [%s]", line, clean(notice.summary, 400), where, clean(notice.notice_id)
+        )

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from detectors.records.wording import plain_segment
 from streams.notifiers import Notice, Permanent, notifier
 from streams.outgoing import Endpoint, Signer, clean, judge_answer
 from streams.settings import read_secret
@@ -93,7 +94,7 @@ def body_of(notice: Notice) -> bytes:
         "reason": clean(decision.reason, NAME_CHARS),
         "rule": clean(decision.rule, NAME_CHARS),
         "metric": clean(decision.metric, NAME_CHARS),
-        "segment": clean(decision.segment, NAME_CHARS),
+        "segment": plain_segment(decision.segment),
         "effect": decision.effect,
         "interval": [decision.low, decision.high],
         "baseline": decision.baseline,

@@ -258,10 +258,13 @@ class Ledger:
             )
         )
 
-    def transitions_after(self, transaction: Connection, row_id: int) -> list[tuple[int, Action]]:
-        """Return every transition with a row id above `row_id`, in order."""
+    def transitions_after(
+        self, transaction: Connection, row_id: int, *, limit: int
+    ) -> list[tuple[int, Action]]:
+        """Return up to `limit` transitions with a row id above `row_id`, in order."""
         query = select(transitions, *_ACT_COLUMNS).join(acts, acts.c.action_id == transitions.c.action_id)
-        rows = transaction.execute(query.where(transitions.c.id > row_id).order_by(transitions.c.id))
+        query = query.where(transitions.c.id > row_id).order_by(transitions.c.id).limit(limit)
+        rows = transaction.execute(query)
         return [(int(row.id), _action(row)) for row in rows]
 
     def latest_actions(self, transaction: Connection) -> list[Action]:

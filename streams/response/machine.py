@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 from detectors.records import Action, Decision, Release, Signal
 from detectors.records.codec import Record
 from streams.notifiers import Notifier
-from streams.response import outbox
+from streams.response import copies, outbox
+from streams.response.copies import CopiedTable
 from streams.response.delivery import Delivery
 from streams.response.eligibility import Plan, plan
 from streams.response.execution import Execution
@@ -131,10 +132,30 @@ class ResponseMachine:
         """
         return await self._delivery.deliver()
 
-    def transitions_after(self, rowid: int) -> list[tuple[int, Action]]:
-        """Return the transitions after row `rowid` (0: all), oldest first, each with its own row id."""
+    def transitions_after(self, rowid: int, *, limit: int = 2**31) -> list[tuple[int, Action]]:
+        """Return up to `limit` transitions after row `rowid` (0: all), oldest first, each with its row id."""
         with self._ledger.begin() as transaction:
-            return self._ledger.transitions_after(transaction, rowid)
+            return self._ledger.transitions_after(transaction, rowid, limit=limit)
+
+    def settled_after(self, place: int, *, limit: int = 2**31) -> list[tuple[int, Posted]]:
+        """Return up to `limit` notices that ended after `place` (0: all), in order, each with its place."""
+        with self._ledger.begin() as transaction:
+            return outbox.settled_after(transaction, place, limit=limit)
+
+    def copied(self) -> dict[CopiedTable, int]:
+        """Return, per table, the last row whose copy is in the log."""
+        with self._ledger.begin() as transaction:
+            return copies.read_copied(transaction)
+
+    def mark_copied(self, reached: Mapping[CopiedTable, int]) -> None:
+        """Store, per table, the last row whose copy is in the log."""
+        with self._ledger.begin() as transaction:
+            copies.mark_copied(transaction, reached)
+
+    def count_states(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many notices, and how many acts that are no dry runs, are in each state that occurs."""
+        with self._ledger.begin() as transaction:
+            return outbox.count_by_state(transaction), copies.count_acts(transaction)
 
     def acts(self) -> list[Action]:
         """Return the latest transition of every act, oldest act first."""

@@ -8,12 +8,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from detectors.records import Action, Decision
 from detectors.records.ids import derive_id
 from streams.notifiers import Notice
-from streams.response.tables import outbox
+from streams.response.tables import outbox, settlements
 
 OutboxState = Literal["pending", "sent", "dead"]
 REASON_CHARS: Final = 256
@@ -92,14 +92,37 @@ def claim(transaction: Connection, row: Posted, *, until_ms: int, now_ms: int) -
 def settle(
     transaction: Connection, row: Posted, state: OutboxState, *, now_ms: int, next_at_ms: int, reason: str
 ) -> bool:
-    """Store the end of the attempt that :func:`claim` began; False if another attempt began meanwhile."""
+    """Store the end of the attempt that :func:`claim` began; False if another attempt began meanwhile.
+
+    A row that ends here (*sent* or *dead*) takes the next place in the order of :func:`settled_after`.
+    """
     values = {
         "state": state,
         "next_at_ms": next_at_ms,
         "updated_at_ms": now_ms,
         "reason": reason[:REASON_CHARS],
     }
-    return _write(transaction, row, row.attempts + 1, values)
+    settled = _write(transaction, row, row.attempts + 1, values)
+    if settled and state != "pending":
+        transaction.execute(insert(settlements).values(notice_id=row.notice.notice_id))
+    return settled
+
+
+def settled_after(transaction: Connection, row_id: int, *, limit: int) -> list[tuple[int, Posted]]:
+    """Return up to `limit` notices that ended after place `row_id` (0: all), each with its own place."""
+    query = (
+        select(outbox, settlements.c.id.label("place"))
+        .join(settlements, settlements.c.notice_id == outbox.c.notice_id)
+        .where(settlements.c.id > row_id)
+    )
+    rows = transaction.execute(query.order_by(settlements.c.id).limit(limit))
+    return [(int(row.place), _posted(row)) for row in rows]
+
+
+def count_by_state(transaction: Connection) -> dict[str, int]:
+    """Return how many notices are in each state that occurs."""
+    rows = transaction.execute(select(outbox.c.state, func.count()).group_by(outbox.c.state))
+    return {str(state): int(count) for state, count in rows}
 
 
 def _write(transaction: Connection, row: Posted, attempts: int, values: dict[str, Any]) -> bool:

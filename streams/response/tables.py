@@ -109,6 +109,22 @@ outbox: Final = Table(
 )
 """What people are to be told, written in the transaction of the transition it tells of."""
 
+settlements: Final = Table(
+    "settlements",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("notice_id", String(64), nullable=False, unique=True),
+)
+"""The notices that ended, in the order in which they ended: what is copied elsewhere follows this order."""
+
+copied: Final = Table(
+    "copied",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("row_id", BigInteger, nullable=False),
+)
+"""Per table, the last row whose copy is in the log."""
+
 watches: Final = Table(
     "watches",
     METADATA,

@@ -1,4 +1,4 @@
-"""kill -9 at random moments under a retrying client: nothing accepted is lost, nothing counts twice.
+"""kill -9 at random moments under a retrying client: nothing accepted is lost, counts twice or moves twice.
 
 20,000 interactions and 10 kills by default (``make chaos``); ``make test`` runs a tenth of it.
 """
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from detectors.records import Signal, Tick
+from detectors.records import Action, Decision, Signal, Tick
 from detectors.records.ids import interaction_id
 from detectors.stages.detect_state import DetectState
 from plumbline.client import Client, ClientError
 from streams.assembly import assemble
 from streams.embedded.journal import Journal
 from streams.embedded.pipeline import Pipeline
+from streams.response import Ledger, outbox
 from streams.settings import Settings, load_settings
 from streams.store import open_store
+from tests.chaos.gateway_thread import GatewayThread
 from tests.conftest import support_payloads
 
 INTERACTIONS = int(os.environ.get("PLUMBLINE_CHAOS_INTERACTIONS", "2000"))
@@ -34,6 +38,8 @@ KILLS = int(os.environ.get("PLUMBLINE_CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("PLUMBLINE_CHAOS_SEED", "5"))
 BATCH = 50
 PAUSE_S = 0.02
+TAIL = 1_000
+"""Sent after the kills: some three minutes of event time, in which the one act meets its deadline."""
 
 
 class Process:
@@ -106,14 +112,19 @@ def declare(url: str, body: dict[str, Any]) -> None:
         client.declare_release(**body)
 
 
-def write_config(folder: Path, port: int) -> Path:
+def write_config(folder: Path, port: int, owner: GatewayThread) -> Path:
     config = folder / "plumbline.toml"
+    secret = f'secret_file = "{owner.secret_file}"'
     config.write_text(
         f'data_dir = "{folder / "data"}"\n'
         f"[door]\nport = {port}\nclamp = false\n"
         "[journal]\nbatch = 100\n"
         "[detect]\nreference_units = 300\nunits_per_week = 20_000\n"
-        "[land]\nflush_s = 0.2\nbatch = 400\n",
+        "[land]\nflush_s = 0.2\nbatch = 400\n"
+        "[act]\ndry_run = false\nclock = 'event'\nconverge_s = 60.0\nallow_networks = ['127.0.0.0/8']\n"
+        f"[[notifier]]\nname = 'webhook'\nurl = '{owner.url}/page'\n{secret}\n"
+        f"[[rollback]]\nname = 'webhook'\nurl = '{owner.url}/rollback'\n"
+        f"state_url = '{owner.url}/state'\n{secret}\n",
         encoding="utf-8",
     )
     return config
@@ -121,38 +132,64 @@ def write_config(folder: Path, port: int) -> Path:
 
 @pytest.mark.chaos
 def test_nothing_accepted_is_lost_or_doubled(tmp_path: Path) -> None:
-    port, rng = free_port(), random.Random(SEED)
-    config = write_config(tmp_path, port)
-    process = Process(config, tmp_path / "run.log")
-    payloads = support_payloads(INTERACTIONS, seed=SEED, canary_from=INTERACTIONS // 3)
-    accepted: set[str] = set()
+    with GatewayThread(tmp_path, seed=SEED) as owner:
+        port = free_port()
+        config = write_config(tmp_path, port, owner)
+        process = Process(config, tmp_path / "run.log")
+        payloads = support_payloads(INTERACTIONS + TAIL, seed=SEED, canary_from=INTERACTIONS // 3)
+        accepted: set[str] = set()
+        url = f"http://127.0.0.1:{port}"
+        process.start()
+        with sending(url, payloads[: len(payloads) - TAIL], accepted):
+            kill_at_random(process, owner)
+        # Only now does event time, by which acts are verified, go past the deadline of the one act.
+        with sending(url, payloads[len(payloads) - TAIL :], accepted):
+            pass
+        wait_until_read(tmp_path)
+        wait_until_told(tmp_path)
+        assert process.stop() == 0, (tmp_path / "run.log").read_text()[-2_000:]
+
+    assert len(accepted) == INTERACTIONS + TAIL
+    settings = load_settings(config)
+    assert_landed_once(tmp_path, accepted)
+    assert_same_as_fresh_run(tmp_path, settings)
+    assert_acted_once(tmp_path, settings, owner)
+
+
+@contextmanager
+def sending(url: str, payloads: list[tuple[str, bytes]], accepted: set[str]) -> Iterator[None]:
+    """Send everything beside the block, and be done at its end."""
     errors: list[BaseException] = []
 
     def send() -> None:
         try:
-            send_all(f"http://127.0.0.1:{port}", payloads, accepted)
+            send_all(url, payloads, accepted)
         except BaseException as error:  # noqa: BLE001 - carried to the test
             errors.append(error)
 
-    process.start()
     sender = threading.Thread(target=send)
     sender.start()
-    killed = 0
-    while killed < KILLS:
-        time.sleep(rng.uniform(1.5, 4.0))
-        process.kill()
-        killed += 1
-        process.start()
-    sender.join(timeout=900)
+    try:
+        yield
+    finally:
+        sender.join(timeout=900)
     assert not sender.is_alive()
     assert not errors, errors
-    wait_until_read(tmp_path)
-    assert process.stop() == 0, (tmp_path / "run.log").read_text()[-2_000:]
 
-    assert len(accepted) == INTERACTIONS
-    settings = load_settings(config)
-    assert_landed_once(tmp_path, accepted)
-    assert_same_as_fresh_run(tmp_path, settings)
+
+def kill_at_random(process: Process, owner: GatewayThread) -> None:
+    """Kill at random moments, and once as soon as the gateway has moved traffic, before that is stored."""
+    rng = random.Random(SEED)
+    for _ in range(KILLS - 1):
+        time.sleep(rng.uniform(1.5, 4.0))
+        process.kill()
+        process.start()
+    deadline = time.monotonic() + 600
+    while not owner.moves():
+        assert time.monotonic() < deadline, "the gateway was never called"
+        time.sleep(0.001)
+    process.kill()
+    process.start()
 
 
 def wait_until_read(folder: Path) -> None:
@@ -164,6 +201,47 @@ def wait_until_read(folder: Path) -> None:
         assert time.monotonic() < deadline, "the stages did not catch up"
         time.sleep(0.2)
     journal.close()
+
+
+def wait_until_told(folder: Path) -> None:
+    """Wait until the act has ended and everybody was told so."""
+    ledger = Ledger(f"sqlite:///{folder / 'data' / 'ledger.db'}")
+    deadline = time.monotonic() + 120
+    while True:
+        with ledger.begin() as transaction:
+            acts, told = ledger.latest_actions(transaction), outbox.every(transaction)
+        if all(act.state in {"ROLLED_BACK", "FAILED"} for act in acts) and all(
+            one.state == "sent" for one in told
+        ):
+            break
+        assert time.monotonic() < deadline, (acts, [(one.state, one.reason) for one in told])
+        time.sleep(0.2)
+    ledger.close()
+
+
+def assert_acted_once(folder: Path, settings: Settings, owner: GatewayThread) -> None:
+    """One bad release, one act with one effect, ended by its own rule; every page arrived under its id."""
+    ledger = Ledger(f"sqlite:///{folder / 'data' / 'ledger.db'}")
+    with ledger.begin() as transaction:
+        (act,) = ledger.latest_actions(transaction)
+        trail = [action for _, action in ledger.transitions_after(transaction, 0, limit=10_000)]
+        notices = outbox.every(transaction)
+    ledger.close()
+    assert owner.moves() == [act.action_id]
+    assert owner.wrongs() == []
+    # This traffic does not ask the gateway: the bad release goes on serving, and the act says so.
+    assert [one.state for one in trail] == ["DECIDED", "EXECUTING", "VERIFYING", "FAILED"]
+    assert act.reason == "not_converged"
+    arrived = [page.message_id for page in owner.gateway.pages]
+    assert sorted(arrived) == sorted(one.notice.notice_id for one in notices)
+    assert {one.notice.transition for one in notices} >= {"DECIDED", "FAILED"}
+
+    journal = Journal(folder / "data" / "journal.db", partitions=settings.journal.partitions)
+    copies = [row.record for row in journal.read_topic("actions", 0, 10**9) if isinstance(row.record, Action)]
+    journal.close()
+    assert len({(one.action_id, one.seq) for one in copies}) == len(copies)
+    assert [one for one in copies if one.kind == "rollback"] == trail
+    assert len(copies) == len(trail) + len(notices)
 
 
 def assert_landed_once(folder: Path, accepted: set[str]) -> None:
@@ -180,8 +258,12 @@ def assert_landed_once(folder: Path, accepted: set[str]) -> None:
     assert len({row["n"] for row in per_score}) == 1
     for table in ("scorecards", "interaction_text"):
         (row,) = reader.query(f"SELECT count() AS n, uniqExact(interaction_id) AS ids FROM {table}", {})  # noqa: S608
-        assert (row["n"], row["ids"]) == (INTERACTIONS, INTERACTIONS), table
+        assert (row["n"], row["ids"]) == (len(accepted), len(accepted)), table
     (row,) = reader.query("SELECT count() AS n, uniqExact(signal_id) AS ids FROM signals", {})
+    assert row["n"] == row["ids"] > 0
+    (row,) = reader.query("SELECT count() AS n, uniqExact(decision_id) AS ids FROM decisions", {})
+    assert row["n"] == row["ids"] > 0
+    (row,) = reader.query("SELECT count() AS n, uniqExact(action_id, seq) AS ids FROM actions", {})
     assert row["n"] == row["ids"] > 0
     store.close()
 
@@ -195,6 +277,7 @@ def assert_same_as_fresh_run(folder: Path, settings: Settings) -> None:
         fresh.append(db, [(row.topic, row.partition, row.record) for row in inputs])
     Pipeline(fresh, assemble(settings).stages, batch=777).drain()
     assert signals_of(fresh) == signals_of(survivor)
+    assert decisions_of(fresh) == decisions_of(survivor)
     for partition in range(settings.journal.partitions):
         assert state_of(fresh, partition) == state_of(survivor, partition)
 
@@ -205,6 +288,13 @@ def signals_of(journal: Journal) -> list[bytes]:
     assert len({s.signal_id for s in signals}) == len(signals)
     assert any(s.kind == "change" for s in signals)
     return sorted(msgspec.json.encode(s) for s in signals)
+
+
+def decisions_of(journal: Journal) -> list[bytes]:
+    rows = journal.read_topic("decisions", 0, 10**9)
+    made = [row.record for row in rows if isinstance(row.record, Decision)]
+    assert len({one.decision_id for one in made}) == len(made) > 0
+    return sorted(msgspec.json.encode(one) for one in made)
 
 
 def state_of(journal: Journal, partition: int) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _incident() -> Iterator[Record]:
         reason="candidate_worse_than_stable", rule="rollback_guard", at_ms=found + 1000, metric="refusal",
         segment="all", effect=0.25, low=0.17, high=0.33, baseline=0.06, n=1180, began_at_ms=turned,
         signal_ids=("s-change",), exemplars=(Page.hostile_id,),
-        summary="Release 2026-11-b refuses more than 2026-11-a: 31.0 % of 1,180 units against 6.0 %.",
+        summary="What a rule said.",
     )  # fmt: skip
     steps = ("DECIDED", "EXECUTING", "VERIFYING", "ROLLED_BACK")
     for seq, state in enumerate(steps):
@@ -127,7 +127,7 @@ def _incident() -> Iterator[Record]:
             reason="candidate_worse_than_stable",
             from_release="2026-11-b", to_release="2026-11-a", detail={"share": 0.0},
         )  # type: ignore[arg-type]  # fmt: skip
-    for seq, state in enumerate(steps[:1]):
+    for seq, state in enumerate(("DECIDED", "DELIVERED")):
         yield Action(
             action_id="a2", seq=seq, deployment="support", release="2026-11-b", decision_id="d1", kind="page",
             target="pagerduty", state=state, at_ms=found + 1500 + seq, reason="candidate_worse_than_stable",

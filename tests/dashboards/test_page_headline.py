@@ -5,15 +5,20 @@ from typing import Any
 import pytest
 
 from dashboards.page.headline import headline
+from dashboards.page.standing import Standing
 
 DECISION = {
-    "decision_id": "d", "release": "b", "metric": "refusal", "summary": "Release b refuses more.",
-    "verbs": ["page", "rollback"], "began_at_ms": 1_795_000_000_000, "at_ms": 1_795_000_600_000,
+    "decision_id": "d", "deployment": "support", "release": "b", "cause": "release", "metric": "refusal",
+    "segment": "all", "verbs": ["page", "rollback"], "reason": "canary_worse_than_stable", "rule": "r",
+    "began_at_ms": 1_795_000_000_000, "at_ms": 1_795_000_600_000, "effect": 0.1, "low": 0.05, "high": 0.15,
+    "baseline": 0.02, "n": 300, "signal_ids": [], "exemplars": [],
 }  # fmt: skip
-CHANGE = {
-    "release": "b", "segment": "all", "metric": "refusal", "test": "arm", "kind": "change", "worse": True,
-    "effect": 0.2, "n": 40,
+DRIFT = {
+    "deployment": "support", "release": "a", "segment": "all", "metric": "helpful", "test": "reference",
+    "state": "drift", "worse": True, "role": "stable", "reason": "", "n": 410, "mean": 0.931,
+    "baseline": 0.97, "at_ms": 1_795_000_600_000, "began_at_ms": 1_795_000_000_000,
 }  # fmt: skip
+BLIND = DRIFT | {"state": "blind", "worse": False, "reason": "share_mismatch"}
 
 
 def act(state: str, *, seq: int = 0, kind: str = "rollback", dry_run: bool = False) -> dict[str, Any]:
@@ -23,65 +28,103 @@ def act(state: str, *, seq: int = 0, kind: str = "rollback", dry_run: bool = Fal
     }  # fmt: skip
 
 
-def said(**given: Any) -> tuple[str, str]:
+def said(
+    *, open_decisions: tuple[Any, ...] = (), troubled: tuple[Any, ...] = (), **given: Any
+) -> tuple[str, str]:
     values: dict[str, Any] = {
-        "now_ms": 1_795_000_900_000, "last_received_ms": 1_795_000_890_000, "decisions": [], "actions": [],
-        "signals": [], "states": [{"state": "steady", "metric": "m", "release": "a"}], "n": 10, "releases": 1,
+        "now_ms": 1_795_000_900_000, "last_received_ms": 1_795_000_890_000, "decisions": list(open_decisions),
+        "actions": [], "standing": Standing(open_decisions, troubled),
+        "states": [{"state": "steady", "metric": "m", "release": "a"}], "n": 10, "releases": 1,
     } | given  # fmt: skip
     top = headline(**values)
-    assert "10 s ago" in top.note
     assert "interaction" in top.note
     return top.mood, top.sentence
 
 
 @pytest.mark.parametrize(
-    ("acts", "mood", "words"),
+    ("acts", "words"),
     [
-        ([], "bad", "a page was due, no rollback was begun"),
-        ([act("DECIDED")], "bad", "a rollback to a is decided"),
-        ([act("DECIDED"), act("VERIFYING", seq=2)], "bad", "is being verified"),
-        ([act("ROLLED_BACK", seq=3), act("DECIDED")], "handled", "that was verified"),
-        ([act("ROLLED_BACK", seq=3, dry_run=True)], "bad", "in dry-run, nothing was changed"),
-        ([act("FAILED", seq=3)], "bad", "the rollback FAILED and needs a person now"),
-        ([act("FAILED", kind="page")], "bad", "the page to gateway FAILED"),
-        ([act("ROLLED_BACK", kind="page")], "bad", "gateway was paged"),
+        ([], "No rollback was begun, though one is permitted"),
+        ([act("DECIDED")], "A rollback to a is decided"),
+        ([act("DECIDED"), act("VERIFYING", seq=2)], "is being verified"),
+        ([act("DECIDED", dry_run=True)], "DRY RUN, nothing was changed: would have rolled back to a"),
+        ([act("FAILED", seq=3)], "The rollback FAILED and needs a person now"),
+        ([act("FAILED", kind="page")], "the page to gateway FAILED"),
+        ([act("DELIVERED", kind="page")], "gateway was paged"),
+        ([act("DECIDED", kind="page")], "the page to gateway is NOT delivered yet"),
     ],
 )
-def test_what_was_done(acts: list[dict[str, Any]], mood: str, words: str) -> None:
-    assert (got := said(decisions=[DECISION], actions=acts))[0] == mood
-    assert words in got[1]
-    assert got[1].startswith("Release b refuses more since 11:06: ")
+def test_an_open_decision_is_wrong_whatever_was_begun(acts: list[dict[str, Any]], words: str) -> None:
+    mood, sentence = said(open_decisions=(DECISION,), actions=acts)
+    assert mood == "bad"
+    assert sentence.startswith("support b is WORSE than ")
+    assert "refusal 2.0 % -> 12.0 % (+5.0 to +15.0 points, 300 " in sentence
+    assert words in sentence
 
 
-def test_a_later_decision_on_a_release_that_is_rolled_back_changes_nothing() -> None:
-    later = DECISION | {"decision_id": "e", "summary": "Release b is less helpful."}
+def test_a_page_only_decision_says_that_nobody_permitted_more() -> None:
+    mood, sentence = said(open_decisions=(DECISION | {"verbs": ["page"]},))
+    assert mood == "bad"
+    assert "Not rolled back: nobody permitted it (page only)." in sentence
+
+
+def test_a_verified_rollback_is_handled() -> None:
+    later = DECISION | {"decision_id": "e", "metric": "helpful"}
     mood, sentence = said(decisions=[later, DECISION], actions=[act("ROLLED_BACK", seq=3)])
     assert mood == "handled"
-    assert sentence.startswith("Release b refuses more since")
+    assert sentence.startswith("support b is WORSE than a: refusal ")
+    assert "It was rolled back to a and that was verified" in sentence
     assert sentence.endswith("1 more decision below.")
 
 
-def test_a_release_that_needs_somebody_comes_before_a_handled_one() -> None:
-    other = DECISION | {"decision_id": "e", "release": "c", "summary": "Release c leaks."}
-    mood, sentence = said(decisions=[DECISION, other], actions=[act("ROLLED_BACK", seq=3)])
+def test_a_decision_that_has_cleared_is_handled_and_says_so() -> None:
+    mood, sentence = said(decisions=[DECISION | {"verbs": ["page"]}])
+    assert mood == "handled"
+    assert "It is over: the metric is back, or the release is out of service." in sentence
+
+
+def test_an_open_decision_comes_before_a_handled_one() -> None:
+    other = DECISION | {"decision_id": "e", "release": "c"}
+    mood, sentence = said(
+        open_decisions=(other,), decisions=[DECISION, other], actions=[act("ROLLED_BACK", seq=3)]
+    )
     assert mood == "bad"
-    assert sentence.startswith("Release c leaks since")
+    assert sentence.startswith("support c is WORSE")
 
 
-def test_a_change_without_a_decision_asks_to_look() -> None:
-    mood, sentence = said(signals=[CHANGE])
+def test_a_stream_in_drift_is_never_called_well() -> None:
+    mood, sentence = said(troubled=(DRIFT, DRIFT | {"metric": "honest"}))
     assert mood == "watch"
-    assert "+0.200 over 40 units" in sentence
+    assert sentence == (
+        "a drifts for the WORSE against the reference: helpful 97.0 % -> 93.1 % over 410 units"
+        " since 11:06 UTC. No rule has asked for action. 1 more stream too."
+    )
 
 
-def test_a_cleared_change_is_over() -> None:
-    assert said(signals=[CHANGE | {"kind": "cleared"}, CHANGE])[0] == "good"
+def test_drift_outranks_a_handled_decision_and_silence() -> None:
+    _, sentence = said(troubled=(DRIFT,), decisions=[DECISION], last_received_ms=1_794_000_000_000)
+    assert "drifts for the WORSE" in sentence
 
 
-def test_blind_streams_are_never_called_well() -> None:
-    mood, sentence = said(states=[{"state": "blind", "metric": "m", "release": "a"}])
+def test_drift_that_is_not_worse_is_told_and_wakes_nobody() -> None:
+    mood, sentence = said(troubled=(DRIFT | {"worse": False, "metric": "words"},))
+    assert (mood, sentence) == ("good", "Nothing is worse. Moved, without being worse: words of a.")
+
+
+def test_a_blind_candidate_is_named_before_a_handled_decision() -> None:
+    mood, sentence = said(troubled=(BLIND | {"role": "candidate", "release": "b"},), decisions=[DECISION])
     assert mood == "watch"
-    assert "1 stream of 1 cannot see: data is missing for m of a" in sentence
+    assert sentence == (
+        "The candidate is not watched: 1 stream cannot see helpful of b (share mismatch)."
+    )  # fmt: skip
+
+
+def test_blind_and_warning_are_never_called_well() -> None:
+    assert said(troubled=(BLIND,)) == ("watch", "1 stream cannot see helpful of a (share mismatch).")
+    assert said(troubled=(DRIFT | {"state": "warning"},)) == (
+        "watch",
+        "1 stream near to drift: helpful of a.",
+    )
 
 
 def test_no_data_is_not_good_news() -> None:
@@ -90,16 +133,13 @@ def test_no_data_is_not_good_news() -> None:
 
 
 def test_silence_is_not_good_news() -> None:
-    top = headline(
-        now_ms=10_000_000, last_received_ms=1_000_000, decisions=[], actions=[], signals=[],
-        states=[{"state": "steady", "metric": "m", "release": "a"}], n=10, releases=1,
-    )  # fmt: skip
-    assert (top.mood, top.sentence) == ("watch", "Nothing has been received for 2 h 30 min.")
+    assert said(now_ms=10_000_000, last_received_ms=1_000_000) == (
+        "watch",
+        "Nothing has been received for 2 h 30 min.",
+    )
 
 
 def test_steady_and_warming() -> None:
     assert said() == ("good", "Nothing is wrong: no stream has left its reference.")
-    assert (
-        "1 of 1 stream still warming up"
-        in said(states=[{"state": "warming", "metric": "m", "release": "a"}])[1]
-    )
+    warming = [{"state": "warming", "metric": "m", "release": "a"}]
+    assert "1 of 1 stream still warming up" in said(states=warming)[1]

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -13,8 +14,11 @@ from starlette.applications import Starlette
 
 from dashboards.page import render_interaction, render_offenders, render_overview, stylesheet
 from dashboards.page.words import visible, wilson
+from dashboards.queries import QUERIES
+from detectors.records import Decision
 from streams.door.submission import InteractionSubmission, ReleaseSubmission
 from streams.page import HEADERS, page_routes
+from streams.response.wording import page_links
 from streams.store import Reader
 
 TAGS = frozenset(
@@ -84,8 +88,8 @@ def overview(demo_reader: Reader, demo: Any) -> str:
 def test_the_first_line_says_what_is_wrong_and_what_was_done(overview: str) -> None:
     first = re.search(r"<h1>(.*?)</h1>", overview, re.DOTALL)
     assert first is not None
-    assert "Release 2026-11-b refuses more than 2026-11-a" in first[1]
-    assert "it was rolled back to 2026-11-a and that was verified" in first[1]
+    assert "support 2026-11-b is WORSE than 2026-11-a: refusal 6.0 % -&gt; 31.0 % (+17.0 to +33.0" in first[1]
+    assert "since 01:25 UTC. It was rolled back to 2026-11-a and that was verified" in first[1]
     assert "pagerduty was paged" in first[1]
 
 
@@ -102,6 +106,18 @@ def test_curves_carry_bands_and_marks(overview: str) -> None:
     assert overview.count('class="band') >= 4
     for kind in ("change", "cleared", "action"):
         assert f'class="mark {kind}"' in overview
+
+
+def test_the_link_of_a_notice_ends_at_its_decision(demo_reader: Reader, demo: Any) -> None:
+    found = demo_reader.query(
+        QUERIES["decisions"], {"deployment": "support", "from_ms": 0, "to_ms": demo.end_ms, "limit": 1}
+    )
+    decision = msgspec.convert({**found[0], "summary": ""}, Decision)
+    link = urlsplit(page_links("http://page", decision)["page"])
+    html = get(demo_reader, demo, f"{link.path}?{link.query}").text
+    assert html.count(f'id="{link.fragment}"') == 1
+    assert "see how it is now" in html
+    assert "http-equiv" not in html
 
 
 def test_every_link_of_the_overview_answers(overview: str, demo_reader: Reader, demo: Any) -> None:
@@ -168,7 +184,7 @@ def test_an_empty_store_teaches() -> None:
 
 def test_a_narrow_window_does_not_hide_the_incident(demo_reader: Reader, demo: Any) -> None:
     html = render_overview(demo_reader.query, now_ms=demo.end_ms, window="1h")
-    assert "it was rolled back to 2026-11-a" in html
+    assert "It was rolled back to 2026-11-a" in html
     assert "All well" not in html
 
 

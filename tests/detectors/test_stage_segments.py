@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from detectors.features import Features
 from detectors.records import Turn
+from detectors.records.wording import is_plain
 from detectors.stages.segments import SegmentRule, check_source, segments_of
 
 
@@ -42,6 +43,7 @@ def test_values_are_short_and_folded(text):
         assert not text.strip()
     else:
         assert 0 < len(found) <= 64
+        assert is_plain(found)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,24 @@ def test_known_sources_are_accepted(source):
 def test_unknown_sources_are_refused_with_what_there_is(source):
     with pytest.raises(ValueError, match=r"unknown segment source .*; known: .*attributes\.<key>"):
         check_source(source)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<script>alert(1)</script>", "\x1b[31mred", "a\x00b", "pro\u202egnp", "x\u200by", "\ud800", "a\nb", "a\tb",
+        "[bold]x", "{{7*7}}", "'; DROP TABLE signals", "=1+1", "a@example.org", "x" * 65, "\u3164", "z\u0335\u0336",
+        "pro=all", "%s", "`id`", "\ufeffpro", "$(id)", "\N{PILE OF POO}",
+    ],
+)  # fmt: skip
+def test_what_must_not_be_shown_is_other(hostile):
+    assert value("attributes.plan", attributes={"plan": hostile}) == "other"
+
+
+@pytest.mark.parametrize(
+    ("given_value", "kept"),
+    [("Pro+ (EU)", "other"), ("EU/West 1", "eu/west 1"), ("MU\u0308NCHEN", "münchen"), ("日本", "日本"),
+     ("Ｐｒｏ", "pro"), ("v1.2:a_b-c", "v1.2:a_b-c"), ("x" * 64, "x" * 64)],
+)  # fmt: skip
+def test_plain_values_of_any_script_are_kept(given_value, kept):
+    assert value("attributes.plan", attributes={"plan": given_value}) == kept

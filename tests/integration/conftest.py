@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient
 
-from deploy.kafka import Access, LocalBroker, missing_tools
+from deploy.kafka import Access, LocalBroker, missing_tools, resolve_jars
 
 
 def need_tools(*, secured: bool = False) -> None:
@@ -33,10 +34,23 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield broker.bootstrap
 
 
+@pytest.fixture(scope="session")
+def jars() -> Path:
+    """The jars of a broker of our own."""
+    need_tools()
+    return resolve_jars()
+
+
 @pytest.fixture
-def topic_prefix() -> str:
-    """A prefix that nobody else uses, on this broker or another."""
-    return f"test-{secrets.token_hex(6)}"
+def topic_prefix() -> Iterator[str]:
+    """A prefix that nobody else uses; a broker that is not ours is left as it was found."""
+    prefix = f"test-{secrets.token_hex(6)}"
+    yield prefix
+    if named := os.environ.get("KAFKA_BOOTSTRAP", ""):
+        with KafkaAdminClient(bootstrap_servers=named) as client:
+            made = [name for name in client.list_topics() if name.startswith(prefix)]
+            if made:
+                client.delete_topics(made)
 
 
 @pytest.fixture(scope="session")

@@ -117,17 +117,62 @@ WRONG = {
         '[[segment]]\nname = "a"\nsource = "model"\n[[segment]]\nname = "a"\nsource = "turn"',
         "segment[0]: two segments are called 'a'",
     ),
+    "one scorer twice": (
+        '[[scorer]]\nname = "refusal"\n[[scorer]]\nname = "refusal"',
+        "scorer[1]: two scorers are called 'refusal'",
+    ),
+    "one rule twice": (
+        '[[rule]]\nname = "sustained_regression"\n[[rule]]\nname = "sustained_regression"\nclosings = 5',
+        "rule[1]: two rules are called 'sustained_regression'",
+    ),
+    "nothing can page": ('[[scorer]]\nname = "NEUTRAL"', "scorer: nothing could ever page"),
+    "no network": (
+        '[act]\nallow_networks = ["10.0.0.0/8", "10.0.0.1/8"]',
+        "act.allow_networks[1]: 10.0.0.1/8 has host bits set",
+    ),
+    "no address": ('[act]\nallow_networks = ["localhost"]', "act.allow_networks[0]: 'localhost' does not "),
+    "part's own network": (
+        '[[notifier]]\nname = "webhook"\nurl = "https://a.example/x"\nsecret_env = "HOOK"\n'
+        'allow_networks = ["x"]',
+        "notifier[0]: 'x' does not appear to be an IPv4 or IPv6 network",
+    ),
+    "a segment's name": (
+        '[[segment]]\nname = "Plan=x"\nsource = "model"',
+        "segment[0].name: 'Plan=x' must be ",
+    ),
+    "an empty segment name": (
+        '[[segment]]\nname = ""\nsource = "model"',
+        "segment[0].name: '' must be 1 to 64 ",
+    ),
     "bad database": ('[land]\ndatabase = "a; DROP"', "at `$.land.database`"),
 }
 
 
 @pytest.mark.parametrize(("text", "told"), WRONG.values(), ids=WRONG)
 def test_a_wrong_file_is_one_line_with_the_path(tmp_path, text, told):
-    done = check(tmp_path, text, HOOK="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    neutral = next(name for name in SCORERS.names() if SCORERS.build(name, {}).direction == "neutral")
+    done = check(tmp_path, text.replace("NEUTRAL", neutral), HOOK="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     assert done.exit_code == 2, done.output
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "whsec" not in done.output
+
+
+PAGER = '[[notifier]]\nname = "webhook"\nurl = "https://a.example/x"\nsecret_env = "HOOK"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "warns"),
+    [
+        (PAGER, True),
+        (PAGER + '[act]\npage_url = "https://plumbline.example"', False),
+        ('[[notifier]]\nname = "log"', False),
+    ],
+)
+def test_pages_that_would_not_link_to_the_page_are_told(tmp_path, text, warns):
+    done = check(tmp_path, text, HOOK="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert done.exit_code == 0, done.output
+    assert ("warning: act.page_url is empty" in done.stderr) == warns
 
 
 def test_the_defaults_are_a_configuration():

@@ -64,6 +64,90 @@ def test_a_file_twice_is_all_duplicates_and_changes_nothing(tmp_path):
     assert len(cards) == 30
 
 
+START_MS = 1_700_000_040_000  # a whole minute
+
+
+def minutes(folder: Path, first: int, *, name: str, release: str = "1", count: int = 4) -> Result:
+    """Replay `count` minutes from minute `first` on, a line each second."""
+    lines = [
+        line(
+            second, id=f"{name}-{second}", release=release, event_time=START_MS + (60 * first + second) * 1000
+        )
+        for second in range(60 * count)
+    ]
+    return call(folder, "replay", write(folder, *lines), "--deployment", "d", "--release", release)
+
+
+def test_a_file_that_goes_on_in_the_next_minute_is_not_late(tmp_path):
+    for first in (0, 4, 8):
+        done = minutes(tmp_path, first, name=f"f{first}")
+        assert (done.exit_code, done.output.strip()) == (0, "lines: 240 accepted")
+        again = minutes(tmp_path, first, name=f"f{first}")
+        assert (again.exit_code, again.output.strip()) == (0, "lines: 240 duplicate")
+
+
+def test_the_end_of_a_file_closes_its_last_bucket(tmp_path):
+    minutes(tmp_path, 0, name="a")
+    journal = Journal(tmp_path / "data" / "journal.db", partitions=4)
+    ends = {row.record.at_ms for row in journal.read_topic("signals", 0, 10_000)
+            if isinstance(row.record, Signal)}  # fmt: skip
+    journal.close()
+    assert max(ends) == START_MS + 4 * 60_000
+
+
+def test_late_records_are_told_and_fail(tmp_path):
+    assert minutes(tmp_path, 10, name="new").exit_code == 0
+    old = minutes(tmp_path, 0, name="old", count=1)
+    assert old.exit_code == 1
+    assert "lines: 60 accepted" in old.stdout
+    assert "d: 60 late: older than what was replayed before" in old.stderr
+    assert minutes(tmp_path, 14, name="newer").exit_code == 0  # what was late before is not told again
+
+
+def test_a_step_decides_the_times_that_lines_name_themselves(tmp_path):
+    file = write(tmp_path, *(line(number) for number in range(3)))
+    done = call(tmp_path, "replay", file, "--step-s", "60", "--start", "2025-03-01")
+    assert done.exit_code == 0, done.output
+    journal = Journal(tmp_path / "data" / "journal.db", partitions=4)
+    times = sorted(row.record.event_time_ms for row in journal.read_topic("interactions", 0, 100)
+                   if hasattr(row.record, "raw_id"))  # fmt: skip
+    journal.close()
+    assert times == [1_740_787_200_000 + minute * 60_000 for minute in range(3)]
+
+
+REFUSAL = "I'm sorry, but I can't help with that."
+SMALL = """
+[detect]
+reference_units = 100
+false_pages_per_week = 20
+units_per_week = 100
+"""
+
+
+def test_only_what_this_replay_changed_is_told_and_only_of_its_release(tmp_path):
+    (tmp_path / "c.toml").write_text(SMALL, encoding="utf-8")
+
+    def replayed(first: int, release: str, response: str, role: str) -> str:
+        lines = [
+            line(n, id=f"{first}-{n}", release=release, conversation=f"{first}-{n}", response=response,
+                 event_time=START_MS + 60_000 * first + n * 2_000)
+            for n in range(300)
+        ]  # fmt: skip
+        done = call(
+            tmp_path, "replay", write(tmp_path, *lines), "--config", str(tmp_path / "c.toml"), "--deployment",
+            "d", "--release", release, "--role", role,
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    good = "Open the settings page, choose Security and then Reset password."
+    assert "change: " not in replayed(0, "1", good, "stable")
+    worse = replayed(10, "2", REFUSAL, "candidate")
+    assert "change: 2 refusal (all), reference test" in worse
+    assert "change: 1 " not in worse
+    assert "change: " not in replayed(20, "1", good, "stable")
+
+
 def scorecards(folder: Path) -> list[bytes]:
     journal = Journal(folder / "data" / "journal.db", partitions=4)
     rows = [row.record for row in journal.read_topic("scorecards", 0, 10_000)]

@@ -1,4 +1,4 @@
-"""The door as real clients use it: clickhouse-connect over HTTP, requests as curl sends them, Grafana's driver."""
+"""The door as clients use it: clickhouse-connect over HTTP, requests as curl sends them, Grafana's driver."""
 
 import base64
 import gzip
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from streams.clickhouse_door.handshake import handshake
+from streams.store import StoreError
 from tests.streams.clickhouse_door_world import READER, WRITER, World, world
 
 RECORDED = json.loads((Path(__file__).parent / "recorded" / "clickhouse_go_2_47.json").read_text())[
@@ -54,10 +56,10 @@ def test_other_tokens_and_other_forms_land_too(door: World) -> None:
 
 def test_parameters_of_every_shape_arrive_as_they_were(door: World) -> None:
     client = door.client(READER)
-    given = {"s": "it's \\ a\ttab\nnull \\N %s", "a": ["p", "q'r", "\\"], "n": None, "i": -3, "m": {"k": "v"}}
-    sql = "SELECT {s:String}, {a:Array(String)}, {n:Nullable(String)}, {i:Int32}, {m:Map(String, String)}"
+    given = {"s": "it's \\ a\ttab\nnull \\N %s", "a": ["p", "q'r", "\\"], "n": None, "i": -3}
+    sql = "SELECT {s:String}, {a:Array(String)}, {n:Nullable(String)}, {i:Int32}"
     assert client.query(sql, parameters=given).result_rows == [tuple(given.values())]
-    assert client.query("SELECT '100 %' LIKE '%'", parameters={"unused": 1}).result_rows == [(1,)]
+    assert door.ask("/?param_unused=1", "SELECT '100 %' LIKE '%'").body == b"1\n"
 
 
 def test_frames_and_streams(door: World) -> None:
@@ -86,6 +88,17 @@ def test_a_wrong_token_is_an_authentication_error(door: World) -> None:
     with pytest.raises(DatabaseError) as refused:
         door.client("wrong")
     assert refused.value.code == 516
+
+
+def test_what_a_failed_query_had_put_out_is_in_no_other_answer(door: World) -> None:
+    for _ in range(8):
+        failed = door.ask(body="SELECT throwIf(number = 500000) FROM numbers(1000000)")
+        assert failed.headers["x-clickhouse-exception-code"] == "395"
+        assert door.ask(body="SELECT 1").body == b"1\n"
+    reader = door.store.reader()
+    with pytest.raises(StoreError):
+        reader.query("SELECT throwIf(number = 500000) FROM numbers(1000000)", {})
+    assert reader.query("SELECT 1 AS one", {}) == [{"one": 1}]
 
 
 STATUSES = {"SELECT nope": (404, "47"), "SELECT 1 FROM nope": (404, "60"), "SELECT throwIf(1)": (500, "395")}
@@ -139,17 +152,30 @@ def test_ping_needs_no_token(door: World) -> None:
     assert door.ask("/ping", token=None, method="GET").body == b"Ok.\n"
 
 
-@pytest.mark.parametrize("request_", RECORDED, ids=lambda one: base64.b64decode(one["body"])[:40].decode())
+def recorded(request_: dict[str, Any]) -> tuple[str, bytes]:
+    return base64.b64decode(request_["body"]).decode(), base64.b64decode(request_["answer"] or "")
+
+
+@pytest.mark.parametrize("request_", RECORDED, ids=lambda one: recorded(one)[0][:40])
 def test_the_driver_of_grafana_gets_what_it_could_read(door: World, request_: dict[str, Any]) -> None:
+    sql, kept = recorded(request_)
     headers = dict(request_["headers"])
     headers["Authorization"] = "Basic " + base64.b64encode(f"grafana:{READER}".encode()).decode()
-    answer = door.ask(
-        request_["target"], base64.b64decode(request_["body"]), token=None, method=request_["method"],
-        headers=headers,
-    )  # fmt: skip
+    answer = door.ask(request_["target"], sql, token=None, method=request_["method"], headers=headers)
     assert answer.status == request_["status"]
     for name, value in request_["answer_headers"].items():
         assert answer.headers[name.lower()] == value
-    if request_["answer"] is None or b"UUID" in base64.b64decode(request_["body"]):
-        return  # too long to keep, or another one each time
-    assert answer.body == base64.b64decode(request_["answer"])
+    if "displayName()" in sql:  # holds the engine's version and the machine's time zone
+        timezone = answer.headers["x-clickhouse-timezone"]
+        version = door.ask(body="SELECT version()").body.decode().strip()
+        assert answer.body == handshake("plumbline", version, timezone)
+    elif "UUID" in sql:  # another one each time, at the end of each column's rows
+        assert answer.body[:-48] == kept[:-48]
+        assert len(answer.body) == len(kept)
+    elif answer.status == 200 and request_["answer"] is not None:
+        assert answer.body == kept
+
+
+def test_the_handshake_is_the_one_that_the_driver_decoded() -> None:
+    kept = [answer for sql, answer in map(recorded, RECORDED) if "displayName()" in sql]
+    assert kept == [handshake("plumbline", "26.9.2.1", "Etc/UTC")] * 2

@@ -62,7 +62,7 @@ class FakeMonitor:
         named = {
             "reason": "canary_worse",
             "rule": "r",
-            "summary": "2.4 refuses\x1b[31m more",
+            "summary": "What the rule said.\x1b[31m",
             "metric": "over_refusal",
         }
         self._decisions.append(
@@ -75,6 +75,11 @@ class FakeMonitor:
                 at_ms=START,
                 segment="all",
                 exemplars=("i1", "i2"),
+                effect=0.08,
+                low=0.03,
+                high=0.13,
+                baseline=0.02,
+                n=90,
                 **named,
             )
         )
@@ -136,7 +141,7 @@ def test_the_canary_is_caught_and_the_story_tells_it_in_order() -> None:
         "2.4 now serves 20% of the conversations",
         "over_refusal is worse",
         "2.0% -> 10.0% (+8.0%, 95% interval +3.0% to +13.0%)",
-        "decision (page + rollback): 2.4 refuses?[31m more",
+        "decision (page + rollback): support 2.4 is WORSE than the stable release: over_refusal 2.0 % -> 10.0 %",
         "page delivered",
         "the gateway is asked to move the traffic",
         "the gateway moved the traffic: 2.3 100%, 2.4 0%",
@@ -152,6 +157,28 @@ def test_the_canary_is_caught_and_the_story_tells_it_in_order() -> None:
         ("2.3", "stable"),
         ("2.4", "candidate"),
     ]
+
+
+def test_what_was_seen_is_told_with_the_numbers_and_the_time_of_the_signal() -> None:
+    _, monitor, told = run("canary", enough=40)
+    (seen,) = [one for one in told.splitlines() if "is worse than the stable arm" in one]
+    assert seen.startswith(
+        "22:13:20  2.4: over_refusal is worse than the stable arm, seen after 90 conversations of it"
+    )
+    assert sum(record["release"] == "2.4" for record in monitor.interactions) > 90
+    (decided,) = [one for one in told.splitlines() if "decision (page + rollback)" in one]
+    assert decided.startswith("22:13:20  ")
+
+
+def test_of_a_reference_test_the_total_counts() -> None:
+    out = io.StringIO()
+    key = StreamKey("support", "2.4", "plan=<b>", "honest", "reference")
+    signal = Signal(signal_id="s", kind="change", stream=key, at_ms=START, n=12, n_total=480, worse=True)
+    with Story(Console(file=out, width=200), total=1) as story:
+        story.signals([signal, signal])
+    assert out.getvalue() == (
+        "22:13:20  2.4: honest is worse than the reference in plan=(withheld), seen after 480 conversations of it\n"
+    )
 
 
 def test_the_traffic_is_in_order_and_its_arms_are_stamped() -> None:

@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -189,6 +190,66 @@ def test_prune_keeps_what_is_young_and_offsets_go_on(journal):
     journal.admit([entry(3)])
     assert [row.offset for row in journal.read("feedback", part, 0, 10)] == [2]
     assert journal.read("feedback", part, 0, 10)[0].row_id > 2
+
+
+def test_prune_stops_at_the_first_young_row_of_a_partition(journal):
+    with journal.transaction() as db:
+        journal.append(db, [("feedback", part, feedback(n)) for n in range(10) for part in (0, 1)])
+        db.execute("UPDATE records SET written_at_ms = 5 WHERE NOT (part = 0 AND off = 4)")
+        db.execute("UPDATE records SET written_at_ms = 50 WHERE part = 0 AND off = 4")
+    landed(journal, "feedback", 1_000)
+    assert journal.prune(10, {}) == 4 + 10
+    assert [row.offset for row in journal.read("feedback", 0, 0, 100)] == [4, 5, 6, 7, 8, 9]
+
+
+def test_prune_holds_the_write_lock_for_a_few_rows_at_a_time(journal, monkeypatch):
+    monkeypatch.setattr("streams.embedded.journal._PRUNE_ROWS", 100)
+    journal.admit([entry(number) for number in range(450)])
+    landed(journal, "feedback", 1_000)
+    statements: list[str] = []
+    changed = [journal.connection().total_changes]
+    largest = 0
+
+    def watch(statement: str) -> None:
+        nonlocal largest
+        statements.append(statement)
+        if statement == "COMMIT":
+            largest = max(largest, journal.connection().total_changes - changed[0])
+            changed[0] = journal.connection().total_changes
+
+    journal.connection().set_trace_callback(watch)
+    assert journal.prune(FUTURE, {}) == 450
+    journal.connection().set_trace_callback(None)
+    assert 0 < largest <= 100
+    assert statements.count("COMMIT") >= 9
+    assert journal.admit([entry(1)]) == ["accepted"]
+
+
+def test_old_identities_are_found_by_their_age(journal):
+    plan = journal.select(
+        "EXPLAIN QUERY PLAN SELECT identity FROM identities "
+        "WHERE seen_at_ms < 5 AND substr(identity, 1, 7) <> 'action/' LIMIT 10"
+    )
+    assert "identities_age" in plan[0][3]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 200), st.integers(1, 12))
+@settings(max_examples=25, deadline=None)
+def test_a_batch_ends_with_the_record_that_reaches_its_bytes(tmp_path_factory, sizes, max_bytes, limit):
+    journal = Journal(tmp_path_factory.mktemp("bytes") / "journal.db", partitions=1)
+    texts = [msgspec.structs.replace(feedback(n), comment="x" * size) for n, size in enumerate(sizes)]
+    with journal.transaction() as db:
+        journal.append(db, [("feedback", 0, one) for one in texts])
+    everything = journal.read_topic("feedback", 0, 100)
+    after, offset, seen = 0, 0, []
+    while rows := journal.read_topic("feedback", after, limit, max_bytes=max_bytes):
+        assert rows == journal.read("feedback", 0, offset, limit, max_bytes=max_bytes)
+        assert sum(row.size for row in rows[:-1]) < max_bytes
+        assert len(rows) == limit or sum(row.size for row in rows) >= max_bytes or rows[-1] == everything[-1]
+        seen += rows
+        after, offset = rows[-1].row_id, rows[-1].offset + 1
+    assert seen == everything
+    journal.close()
 
 
 def test_copies_of_actions_are_known_for_ever(journal):

@@ -64,6 +64,8 @@ class Flaky:
         end = self.plan.pop(0) if self.plan else None
         if end == "refused":
             raise StoreError("cannot insert: ClickHouse error 252", code=252)
+        if end == "away":
+            raise StoreError("cannot insert: ConnectionError")
         rows = self.store.insert(table, columns, token=token)
         if end == "applied":
             raise StoreError("cannot insert: the answer was lost")
@@ -166,11 +168,9 @@ def land_thread(lander, journal, failures):
 
 def test_the_thread_waits_for_a_store_that_is_away_and_says_so(journal, store):
     failures: list = []
-    thread = land_thread(
-        Lander(journal, Flaky(store, ["refused", "refused"]), batch=1_000), journal, failures
-    )
+    thread = land_thread(Lander(journal, Flaky(store, ["away", "away"]), batch=1_000), journal, failures)
     assert thread.work() == 1.0
-    assert thread.problem == "cannot insert: ClickHouse error 252"
+    assert thread.problem == "cannot insert: ConnectionError"
     assert thread.work() == 2.0
     assert thread.work() == 0.01
     assert thread.problem == ""
@@ -189,6 +189,18 @@ def test_stopping_lands_what_is_left_and_a_refusal_does_not_stop_the_stop(journa
     thread.stop()
     assert not thread.is_alive()
     assert failures == []
+
+
+def test_a_batch_ends_at_its_bytes_and_the_next_follows_at_once(journal, store, monkeypatch):
+    size = sum(row.size for row in journal.read_topic("interactions", 0, 1_000))
+    monkeypatch.setattr("streams.embedded.landing.BATCH_BYTES", size // 4)
+    lander = Lander(journal, store, batch=1_000)
+    thread = land_thread(lander, journal, [])
+    pauses = []
+    while (pause_s := thread.work()) == 0.0:
+        pauses.append(pause_s)
+    assert 3 <= len(pauses) <= 4
+    assert counts(store) == (COUNT, COUNT)
 
 
 def test_stopping_does_not_land_for_ever(journal, store, monkeypatch):

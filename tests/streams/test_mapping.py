@@ -77,3 +77,11 @@ def test_pairs_are_read_back(mapping):
 def test_pairs_that_say_nothing_are_refused(pairs):
     with pytest.raises(MappingError, match=r"^--map"):
         parse_mapping(pairs)
+
+
+def test_what_is_forced_wins_over_the_line_and_the_mapping():
+    line = b'{"event_time": 1, "prompt": "x"}'
+    forced = {"event_time": 9}
+    for mapping in ({}, {"event_time": "event_time", "prompt": "prompt"}):
+        made = msgspec.json.decode(apply_mapping(line, mapping, {"event_time": 5, "release": "r"}, forced))
+        assert made == {"event_time": 9, "prompt": "x", "release": "r"}

@@ -53,7 +53,7 @@ def test_dry_run_is_the_default_and_calls_nobody(tmp_path):
     act = world.machine.acts()[0]
     assert (act.state, act.reason, act.dry_run) == ("DECIDED", "dry_run", True)
     assert (world.target.looks, world.target.moves) == (0, [])
-    assert "Dry run: traffic would be moved to 2.3" in world.pager.got[0][1]
+    assert "DRY RUN, nothing was changed: would have rolled back to 2.3." in world.pager.got[0][1]
     world.settings = LIVE
     world.restart()
     assert world.step(3) == [("DECIDED", "dry_run")]
