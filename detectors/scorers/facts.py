@@ -52,6 +52,8 @@ def _asked_before(features: Features) -> bool:
 
 def announces(features: Features) -> bool:
     """Return whether the answer announces a release or states a company's results, with a figure."""
+    if "figure" not in features.response.families:
+        return False
     return not _published(features) and any(
         sentence.has("figure") and not sentence.has("hedge", "unsure") and _rules()[1].found_in(sentence.text)
         for sentence in features.response.sentences

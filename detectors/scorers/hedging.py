@@ -26,7 +26,8 @@ class Hedging:
         sentences = response.sentences
         if not sentences:
             return None
-        hedged = [sentence for sentence in sentences if sentence.has("hedge", "unsure")]
+        hedging = not response.families.isdisjoint(("hedge", "unsure"))
+        hedged = [sentence for sentence in sentences if sentence.has("hedge", "unsure")] if hedging else []
         return Score(
             name=self.name,
             value=round(len(hedged) / len(sentences), 6),

@@ -56,7 +56,7 @@ def _claims(sentence: Sentence, features: Features, known: frozenset[str]) -> bo
     """Whether the sentence states a figure, date or plan that is not hedged and not in what was given."""
     if sentence.has("hedge", "unsure", "courtesy", "refuse", "clarify", "defer"):
         return False
-    if not sentence.has("figure", "promise"):
+    if not sentence.has("figure", "promise") or (sentence.has("own_case") and not sentence.has("promise")):
         return False
     figures = set(figures_of(sentence.text))
     if figures and figures <= known:

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from detectors.records import Tick
+from streams.embedded.errors import StorageError
 from streams.embedded.inbox import JournalInbox
 from streams.embedded.journal import Journal
 from streams.inbox import Entry
@@ -86,6 +87,27 @@ def test_a_write_that_fails_refuses_its_group_alone(tmp_path, error):
             assert await asyncio.wait_for(inbox.admit([entry("a")]), 10) == ["accepted"]
 
     asyncio.run(story())
+
+
+def test_an_outage_is_one_line_with_the_remedy_and_so_is_its_end(tmp_path, caplog):
+    caplog.set_level("WARNING")
+
+    async def story():
+        async with opened(tmp_path) as (journal, inbox):
+            journal.go.set()
+            for number in range(3):
+                journal.error = StorageError("journal.db: the journal cannot be used: free space on its disk")
+                with pytest.raises(OSError, match="cannot be written"):
+                    await inbox.admit([entry(f"a user's words {number}")])
+            for number in range(3):
+                await inbox.admit([entry(str(number))])
+
+    asyncio.run(story())
+    first, last = (record.getMessage() for record in caplog.records)
+    assert "free space on its disk" in first
+    assert "\n" not in first
+    assert last == "the door writes again"
+    assert "a user's words" not in caplog.text
 
 
 def test_a_full_journal_is_an_oserror_and_nothing_of_the_call_is_written(tmp_path):

@@ -6,8 +6,14 @@ import base64
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
-from streams.guard import TokenGuard
+from streams.guard import TokenGuard, host_guards
+from streams.monitor import Monitor
+from streams.settings import DoorSettings, Settings, SettingsError, parse_settings
 
 TOKEN = "tökén:with:colons"
 
@@ -57,3 +63,50 @@ def test_probes_and_the_door_go_by(path):
 )
 def test_everything_else_asks(path):
     assert ask(path, None) == 401
+
+
+def host_status(host: str, *, at: str = "127.0.0.1", allowed: tuple[str, ...] = ()) -> int:
+    async def here(_request):
+        return PlainTextResponse("here")
+
+    app = Starlette(routes=[Route("/", here)], middleware=host_guards(at, allowed))
+    return TestClient(app).get("/", headers={"host": host}).status_code
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "status"),
+    [
+        ("localhost", (), 200),
+        ("monitor.example", (), 400),
+        ("monitor.example", ("monitor.example",), 200),
+        ("monitor.example:8443", ("monitor.example",), 200),
+        ("other.example", ("monitor.example",), 400),
+        ("x.monitor.example", ("monitor.example",), 400),
+        ("127.0.0.1:8321", ("monitor.example",), 200),
+    ],
+)
+def test_on_loopback_only_known_names_may_address_it(host, allowed, status):
+    assert host_status(host, allowed=allowed) == status
+
+
+@pytest.mark.parametrize(("token", "status"), [("", 400), ("a token", 299)])
+def test_where_a_token_is_required_names_are_not_looked_at(tmp_path, token, status):
+    (tmp_path / "token").write_text(token or "unused", encoding="utf-8")
+    door = DoorSettings(token_file=str(tmp_path / "token") if token else "")
+
+    async def here(_request):
+        return PlainTextResponse("here", status_code=299)
+
+    app = Monitor(Settings(data_dir=str(tmp_path / "data"), door=door))._guarded([Route("/", here)])
+    headers = {"host": "monitor.example", "authorization": f"Bearer {token}"}
+    assert TestClient(app).get("/", headers=headers).status_code == status
+
+
+def test_beyond_this_machine_names_are_not_looked_at():
+    assert host_status("anything.example", at="0.0.0.0") == 200  # noqa: S104
+
+
+@pytest.mark.parametrize("name", ["*", "*.example", "", "a b", "http://x", "x/", "UPPER", ".x", "x:80"])
+def test_a_pattern_is_no_name(name):
+    with pytest.raises(SettingsError, match="allowed_hosts"):
+        parse_settings(f"[door]\nallowed_hosts = ['{name}']")

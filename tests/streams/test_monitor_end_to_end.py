@@ -188,6 +188,14 @@ def test_metrics_can_be_scraped(story: Story) -> None:
     assert set(lags) == {"score", "detect", "decide", "act"}
     assert min(lags.values()) >= 0
     assert {s.value for s in families["plumbline_landing_lag_records"].samples} == {0.0}
+    loops = {s.labels["loop"]: s.value for s in families["plumbline_round_age_seconds"].samples}
+    assert set(loops) == {"think", "land", "act_feed", "act_advance", "act_deliver"}
+    assert 0.0 <= max(loops.values()) < 120.0
+    assert {s.labels["state"] for s in families["plumbline_notices"].samples} == {"pending", "dead"}
+    assert {s.labels["state"]: s.value for s in families["plumbline_acts"].samples} == {
+        "open": 0.0,
+        "failed": 0.0,
+    }
     assert {s.labels["partition"] for s in families["plumbline_watermark_ms"].samples} == {"0", "1"}
 
 
