@@ -113,7 +113,10 @@ class PatternSet:
             return ()
         if not found:
             return tuple(rule for rule, pattern in self._patterns.items() if pattern.found_in(text))
-        rules = map(self._rules.__getitem__, sorted(found)[:-1])
+        found.sort()
+        rules = [self._rules[number] for number in found[:-1]]
+        if self._exact.keys().isdisjoint(rules):
+            return tuple(rules)
         return tuple(rule for rule in rules if rule not in self._exact or self._found_exactly(rule, text))
 
     def _found_exactly(self, rule: str, text: str) -> bool:

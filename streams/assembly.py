@@ -13,7 +13,8 @@ from detectors.rules import RULES
 from detectors.scorers import SCORERS, Scorer
 from detectors.stages import Stage
 from detectors.stages.decide import DecideStage
-from detectors.stages.detect import DetectPlan, DetectStage
+from detectors.stages.detect import DetectStage
+from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.score import ScoreStage
 from detectors.stages.segments import SegmentRule, check_source
 from streams.notifiers import NOTIFIERS, Notifier
@@ -73,10 +74,12 @@ def assemble(settings: Settings) -> Parts:
 def detect_plan(settings: Settings, scorers: Sequence[Scorer]) -> DetectPlan:
     """Return how detection spends the promised false alarms.
 
-    Only scores with a direction page. Every unit is counted once per such score in ``all`` and once in each
-    segment dimension, so a reference stream may raise ``false_pages_per_week / (units_per_week * scores *
-    (1 + dimensions))`` false alarms per unit, whatever the number of values, releases and streams. The
-    probability of a false rollback is shared by the arm tests of one candidate.
+    Only scores with a direction page. What one release answered of one conversation (or user) within one
+    bucket is a unit; it is counted once per such score in ``all`` and, where its first interaction has a
+    value of a segment dimension, once in that value. So a reference stream may raise ``false_pages_per_week /
+    (units_per_week * scores * (1 + dimensions))`` false alarms per unit, whatever the number of values,
+    releases and streams, and however often a stream is cleared and alarms again. The probability of a false
+    rollback is shared by the arm tests of one candidate, in each of its episodes.
     """
     detect = settings.detect
     paging = max(1, sum(scorer.direction != "neutral" for scorer in scorers))
@@ -91,6 +94,7 @@ def detect_plan(settings: Settings, scorers: Sequence[Scorer]) -> DetectPlan:
         reference_alpha=min(0.5, detect.false_pages_per_week / (detect.units_per_week * views)),
         arm_alpha=detect.false_rollback_probability / paging,
         max_streams=detect.max_streams,
+        max_deployments=detect.max_deployments,
         segment_top={segment.name: segment.top for segment in settings.segment},
     )
 

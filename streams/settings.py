@@ -81,7 +81,8 @@ class DetectSettings(Section, frozen=True, kw_only=True):
     partition's watermark is ``lateness_s`` past its end. A reference is pinned from the first
     ``reference_units`` closed units of the stable release; its band is widened by ``tolerance``.
     ``false_pages_per_week`` is the budget of all paging streams together, spread over
-    ``units_per_week`` units each; ``false_rollback_probability`` is per candidate release.
+    ``units_per_week`` units each; ``false_rollback_probability`` is per candidate release. ``max_streams`` is
+    per deployment; ``max_deployments``, per partition, bounds those of which nobody declared a release.
     """
 
     unit_s: Seconds = 60.0
@@ -93,6 +94,7 @@ class DetectSettings(Section, frozen=True, kw_only=True):
     units_per_week: Count = 100_000
     false_rollback_probability: Probability = 0.001
     max_streams: Count = 5_000
+    max_deployments: Count = 1_000
 
 
 class ActSettings(Section, frozen=True, kw_only=True):

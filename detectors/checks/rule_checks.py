@@ -90,6 +90,14 @@ def _everything() -> Iterator[tuple[Story, dict[str, Release]]]:
         yield story(test=test), declared(role, share=share)
 
 
+BLIND_REASONS: Final = (
+    "no_arm_stamped",
+    "no_stable_release",
+    "several_stable_releases",
+    "share_mismatch",
+    "seen_units_full",
+)
+
 UNCLEAR: Final[tuple[dict[str, Any], ...]] = (
     {"state": "blind"},
     {"state": "warming"},
@@ -113,6 +121,16 @@ def check_unclear_evidence_decides_nothing(build: Build) -> None:
     for fields, (test, role, share) in itertools.product(UNCLEAR, list(_situations())):
         made = decisions_of(build(), story(test=test, **fields), declared(role, share=share))
         _require(not made, f"{test} test, role {role}: a decision without evidence ({sorted(fields)})")
+
+
+def check_a_blind_candidate_is_never_rolled_back(build: Build) -> None:
+    """That a candidate cannot be compared may page, once for each reason; it moves no traffic (I4)."""
+    for reason, role in itertools.product(BLIND_REASONS, ROLES):
+        blind = story(detector="share_betting", state="blind", reason=reason, detected=False, worse=False)
+        made = decisions_of(build(), blind, declared(role))
+        _require(all(one.verbs == ("page",) for one in made), f"{reason}: a rollback without knowledge")
+        _require(role == "candidate" or not made, f"role {role}: it is no candidate that cannot be compared")
+        _require(len({one.decision_id for one in made}) <= 1, f"{reason}: one episode has several pages")
 
 
 def check_unclear_reference_decides_nothing(build: Build) -> None:
@@ -218,6 +236,7 @@ def _require(held: bool, otherwise: str) -> None:
 
 RULE_CHECKS: Final[tuple[Callable[[Build], None], ...]] = (
     check_unclear_evidence_decides_nothing,
+    check_a_blind_candidate_is_never_rolled_back,
     check_unclear_reference_decides_nothing,
     check_gaps_do_not_add_up,
     check_only_a_candidates_arm_permits_rollback,

@@ -11,14 +11,14 @@ from river.base import Base
 
 from detectors.drift import detector
 from detectors.drift.confidence_sequence import BettingSequence
-from detectors.drift.share_betting_test import ShareBettingTest, read_share
+from detectors.drift.share_betting_test import read_share
 from detectors.drift.trial import Arguments, Trial
 from detectors.drift.unit_value import read_unit_value
 from detectors.records import Interval
 
 Worse = Literal["lower", "higher"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SMALLEST, _LARGEST = 0.005, 0.75  # bets as shares of the capital that one unit may cost
 _CAP: Final = 1e200  # lowering a product keeps its promise and keeps it finite after an alarm
 _WARNING: Final = 0.1  # share of the alarm threshold
@@ -42,7 +42,6 @@ class ArmState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     counts: tuple[int, int]
     totals: tuple[float, float]
     difference: dict[str, Any]
-    share: dict[str, Any]
 
 
 @detector("arm_betting")
@@ -65,8 +64,13 @@ class ArmBettingTest(Base):
     So the average of the products is a nonnegative supermartingale that starts at 1, and Ville's
     inequality bounds the probability that it ever reaches :math:`1/\alpha`.
 
-    The promise is one of the router. A second test bets against the declared share; when it wins, the
-    assignment was not what was declared, nothing can be said, and ``drift_detected`` is withheld.
+    The promise is one of the router: run a :class:`ShareBettingTest` beside it, on *every* unit, and believe
+    no alarm once that one has found the assignment to differ from what was declared.
+
+    A unit without a score is not fed. If the release changes nothing, whether a unit has a score does not
+    depend on its arm, so among the scored units the coin is still the router's and the promise holds. If the
+    release changes *which* units have a score, that is a change by the release: an alarm is then no false
+    one, but its effect compares the units that each arm scored, not the same users under two releases.
 
     Parameters
     ----------
@@ -78,8 +82,6 @@ class ArmBettingTest(Base):
         How much worse the treated arm may be, in the metric's own unit, in [0, 1).
     bets
         Size of the grid of bets, at least 1.
-    share_alpha
-        Probability of ever doubting a share that was declared truly, in (0, 1).
     level
         Coverage of the interval of ``effect``, over all times together, in (0, 1).
 
@@ -91,8 +93,7 @@ class ArmBettingTest(Base):
     References
     ----------
     Podkopaev and Ramdas (2023), "Sequential predictive two-sample and independence testing", NeurIPS,
-    arXiv:2305.00143. Bets: Waudby-Smith and Ramdas (2024), JRSS B 86, arXiv:2010.09686. Share: Lindon and
-    Malek (2022), "Anytime-valid inference for multinomial count data", NeurIPS, arXiv:2011.03567.
+    arXiv:2305.00143. Bets: Waudby-Smith and Ramdas (2024), JRSS B 86, arXiv:2010.09686.
 
     Examples
     --------
@@ -111,7 +112,6 @@ class ArmBettingTest(Base):
         alpha: float = 0.001,
         tolerance: float = 0.0,
         bets: int = 10,
-        share_alpha: float = 1e-4,
         level: float = 0.95,
     ) -> None:
         if worse not in ("lower", "higher"):
@@ -126,7 +126,6 @@ class ArmBettingTest(Base):
         self.alpha = float(alpha)
         self.tolerance = float(tolerance)
         self.bets = bets
-        self.share_alpha = float(share_alpha)
         self.level = float(level)
         self.refused = 0
         ratio = (_LARGEST / _SMALLEST) ** (1.0 / max(1, bets - 1))
@@ -134,7 +133,7 @@ class ArmBettingTest(Base):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all units, and with them alarm and mismatch; the parameters and ``refused`` stay."""
+        """Forget all units, and with them the alarm; the parameters and ``refused`` stay."""
         self._n = 0
         self._detected = False
         self._centre = 0.5
@@ -143,7 +142,6 @@ class ArmBettingTest(Base):
         self._starts = [0] * self.bets
         self._counts, self._totals = [0, 0], [0.0, 0.0]  # of the control arm, of the treated arm
         self._difference = BettingSequence(level=self.level)
-        self._share = ShareBettingTest(alpha=self.share_alpha)
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -160,14 +158,12 @@ class ArmBettingTest(Base):
             raise ValueError(f"not a state of ArmBettingTest: {error}") from error
         if read.version != _VERSION:
             raise ValueError(f"state version {read.version} is not {_VERSION}")
-        share = ShareBettingTest.from_state(read.share)
         difference = BettingSequence.from_state(read.difference)
         new = cls(
             worse=read.worse,
             alpha=read.alpha,
             tolerance=read.tolerance,
             bets=read.bets,
-            share_alpha=share.alpha,
             level=difference.level,
         )
         if {len(read.products), len(read.lowest), len(read.starts)} != {new.bets}:
@@ -176,7 +172,7 @@ class ArmBettingTest(Base):
         new._n, new._centre = sum(read.counts), read.centre
         new._detected, new.refused = read.detected, read.refused
         new._counts, new._totals = list(read.counts), list(read.totals)
-        new._difference, new._share = difference, share
+        new._difference = difference
         return new
 
     def to_state(self) -> dict[str, Any]:
@@ -196,7 +192,6 @@ class ArmBettingTest(Base):
             counts=(self._counts[0], self._counts[1]),
             totals=(self._totals[0], self._totals[1]),
             difference=self._difference.to_state(),
-            share=self._share.to_state(),
         )
         built: dict[str, Any] = msgspec.to_builtins(state)
         return built
@@ -216,7 +211,6 @@ class ArmBettingTest(Base):
         except ValueError:
             self.refused += 1
             raise
-        self._share.update(treated=treated, share=share)
         self._counts[treated] += 1
         self._totals[treated] += x
         y = x if self.worse == "lower" else 1.0 - x
@@ -283,19 +277,17 @@ class ArmBettingTest(Base):
 
     @property
     def drift_detected(self) -> bool:
-        """Whether the treated arm was ever found worse, unless the share is in doubt."""
-        return self._detected and not self._share.mismatch
+        """Whether the treated arm was ever found worse; stays until ``reset``."""
+        return self._detected
 
     @property
     def warning_detected(self) -> bool:
-        """Whether the statistic is at a tenth of its threshold now, unless the share is in doubt."""
-        return sum(self._products) >= _WARNING * self.bets / self.alpha and not self.share_mismatch
+        """Whether the statistic is at a tenth of its threshold now."""
+        return sum(self._products) >= _WARNING * self.bets / self.alpha
 
     @property
-    def state(self) -> Literal["steady", "warning", "drift", "blind"]:
-        """The state of the test in one word; *blind* when the share is in doubt."""
-        if self.share_mismatch:
-            return "blind"
+    def state(self) -> Literal["steady", "warning", "drift"]:
+        """The state of the test in one word."""
         return "drift" if self._detected else "warning" if self.warning_detected else "steady"
 
     @property
@@ -316,16 +308,6 @@ class ArmBettingTest(Base):
         """
         best = max(range(self.bets), key=self._products.__getitem__)
         return self._starts[best] if self._products[best] > self._lowest[best] else None
-
-    @property
-    def share_evidence(self) -> float:
-        """log10 of the evidence against the declared share; 0 while it is below 1."""
-        return self._share.evidence
-
-    @property
-    def share_mismatch(self) -> bool:
-        """Whether the assignment has contradicted the declared share; stays until ``reset``."""
-        return self._share.mismatch
 
     @classmethod
     def trial(cls) -> Trial:

@@ -98,6 +98,11 @@ class ShareBettingTest:
         """log10 of the statistic; 0 while it is below 1."""
         return math.log10(max(1.0, sum(self._products) / len(self._products)))
 
+    @property
+    def threshold(self) -> float:
+        """log10 of ``1 / alpha``, where it doubts the share."""
+        return -math.log10(self.alpha)
+
 
 def read_share(treated: object, share: object) -> float:
     """Return `share` as a float inside (0, 1).

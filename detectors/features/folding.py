@@ -18,6 +18,7 @@ _LEET_WORD = re.compile(r"[a-z0134578@$!|]+")
 _SPACED_WORD = re.compile(r"\b\w(?:[ .*_-]\w){3,}\b")
 _SEPARATORS = re.compile(r"[ .*_-]")
 _INVISIBLE = frozenset({"Mn", "Me", "Cf"})
+_ASCII = frozenset(map(chr, range(128)))
 _NOT_ASCII = re.compile("[^\x00-\x7f]")
 _NOT_ASCII_RUN = re.compile("[^\x00-\x7f]+")
 
@@ -95,7 +96,7 @@ def offsets(text: str) -> list[int] | None:
     >>> offsets("plain") is None
     True
     """
-    if text.isascii() or all(len(_TABLE[ord(character)]) == 1 for character in set(text)):
+    if text.isascii() or all(len(_TABLE[ord(character)]) == 1 for character in set(text) - _ASCII):
         return None
     places: list[int] = []
     start = 0

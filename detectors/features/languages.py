@@ -32,6 +32,7 @@ class Language(NamedTuple):
 
 
 UNKNOWN = Language("", 0.0)
+_NO_WORDS: frozenset[str] = frozenset()
 
 
 def language_of_words(words: Sequence[str]) -> Language:
@@ -98,10 +99,7 @@ def has_function_words(words: Sequence[str], language: str) -> bool:
     >>> has_function_words("the invoice is in your account".split(), "en")
     True
     """
-    own = _own_words().get(language)
-    if own is None:
-        return False
-    found = len(own.intersection(words))
+    found = len(_own_words().get(language, _NO_WORDS).intersection(words))
     return found >= 2 and found * 8 >= len(words)
 
 

@@ -42,14 +42,18 @@ class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A change, its end, or the status of a stream at the close of a bucket of event time.
 
     ``n`` counts the units behind ``mean``: for a reference test those since the last status, for an arm test
-    all canary units so far, for a share the interactions of the bucket. ``mean_interval`` is valid at the
-    bucket's close alone. ``baseline`` is the anchor's mean, or the stable arm's. ``effect`` is the difference
-    from it over ``effect_n`` units, with its ``interval``, which holds at any stopping time: for an arm test
-    over all canary units so far, for a reference test over the units that came *after* the alarm, because
-    those before it are biased by having raised it. ``worse`` is true when the change points against the
-    metric's direction. ``evidence`` is log10 of the detector's statistic, ``threshold`` log10 of where it
-    alarms, ``n_total`` the units seen so far.
-    ``bad`` and ``good`` are example interaction ids.
+    all canary units so far, for a share the interactions since the last status. ``from_ms`` is the start of
+    the first bucket behind ``n`` and ``mean``. ``mean_interval`` is valid at the bucket's close alone.
+    ``baseline`` is the anchor's mean, or the stable arm's. ``effect`` is the difference from it over
+    ``effect_n`` units, with its ``interval``, which holds at any stopping time: for an arm test over all
+    canary units so far, for a reference test over the units that came *after* the alarm, because those before
+    it are biased by having raised it. ``worse`` is true when the change points against the metric's
+    direction; ``alarmed_at_ms`` is when it was announced. ``evidence`` is log10 of the detector's statistic,
+    ``threshold`` log10 of where it alarms, ``n_total`` the units seen so far. ``bad`` and ``good`` are
+    example interaction ids.
+
+    Whether a candidate can be compared at all is said under the metric ``routing`` of its arm test: state
+    *blind* with the reason at every status while it cannot, *steady* once when it can again.
     """
 
     signal_id: str
@@ -57,6 +61,7 @@ class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     stream: StreamKey
     at_ms: int
     n: int
+    from_ms: int | None = None
     n_total: int = 0
     mean: float | None = None
     mean_interval: Interval | None = None
@@ -71,6 +76,7 @@ class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     detected: bool = False
     state: Literal["warming", "steady", "warning", "drift", "blind"] = "steady"
     began_at_ms: int | None = None
+    alarmed_at_ms: int | None = None
     role: Literal["stable", "candidate", "retired", "unknown"] = "unknown"
     detector: str = ""
     reason: str = ""

@@ -11,6 +11,14 @@ MAX_PLAIN_CHARS: Final = 64
 _MARKS: Final = frozenset("._:/+- ")
 # Letters by their category, yet nothing is to be seen of them.
 _INVISIBLE: Final = frozenset("\u115f\u1160\u3164\uffa0")
+_BLIND: Final = "blind_"
+_WHY_BLIND: Final = {
+    "no_arm_stamped": "its traffic carries no arm with a share",
+    "no_stable_release": "no release is declared stable",
+    "several_stable_releases": "several releases are declared stable",
+    "share_mismatch": "the traffic was not split as declared",
+    "seen_units_full": "there is no room to remember more users",
+}
 _HOURS_20_MS: Final = 20 * 3_600_000
 
 
@@ -66,6 +74,10 @@ def describe_decision(decision: Decision, *, than: str = "") -> str:
     support 2.4 is WORSE than 2.3: helpful 97.3 % -> 90.4 %
     (-2.5 to -12.7 points, 332 conversations or users) since 01:46 UTC.
     """
+    if decision.reason.startswith(_BLIND):
+        why = _WHY_BLIND.get(decision.reason.removeprefix(_BLIND), "nobody knows why")
+        candidate = f"{_name(decision.deployment)} {_name(decision.release)}"
+        return f"{candidate} cannot be compared with {_name(than) if than else 'the stable release'}: {why}."
     where = "" if decision.segment == "all" else f" in {plain_segment(decision.segment)}"
     metric = _name(decision.metric)
     return f"{_subject(decision, than)}: {metric}{where}{_size(decision)}{_since(decision)}."

@@ -143,10 +143,11 @@ def find_phone(text: str, start: int, end: int) -> Span | None:
         start += 1
     if text.startswith("((", start):
         start += 1
-    if _glued(text, start, end) or _DATE.match(text, start, min(end + 1, len(text))):
+    if _DATE.match(text, start, min(end + 1, len(text))):
         return None
     digits = len(_digits(text, start, end))
-    if text.startswith(("+", "(+", "00"), start) and 8 <= digits <= 22:
+    whole = not _glued(text, start, end)
+    if whole and text.startswith(("+", "(+", "00"), start) and 8 <= digits <= 22:
         return start, end
     before = text[max(0, start - _BEFORE_CHARACTERS) : start]
     worded = any(map(str.isalpha, before))
@@ -155,7 +156,7 @@ def find_phone(text: str, start: int, end: int) -> Span | None:
             match = form.match(text, start, end)
             if match is not None and not _glued(text, *match.span()):
                 return match.span()
-    if worded and 7 <= digits <= 15 and _PHONE_WORD.search(before):
+    if whole and worded and 7 <= digits <= 15 and _PHONE_WORD.search(before):
         return start, end
     return None
 

@@ -3,14 +3,18 @@
 from collections.abc import Iterable, MutableMapping
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from detectors.records import Decision, Release, Signal, StreamKey, Verb
 from detectors.records.ids import derive_id
 from detectors.rules import rule
 
-_WORSE: Final = "worse:"
+_ALL: Final = "all"
+_GRACE: Final = 20
+"""Status reports in which the slices of a metric may clear, after the whole release has."""
+
+_MAX_UNDECLARED: Final = 100
+"""Of how many releases that nobody declared something is remembered: their names come from clients."""
 
 
 @rule("sustained_regression")
@@ -20,8 +24,14 @@ class SustainedRegression:
     The canary's arm test is the only evidence that permits a rollback: it compares users who were routed by
     chance, so neither season nor a provider's bad day can imitate it. Everything else pages: a release
     against the pinned reference (reason ``release_worse_than_reference``), both arms moving together
-    (``both_arms_moved``, cause *common*), a release nobody declared (``undeclared_release_worse``).
-    The interval of the effect must exclude 0; a reference test measures it on the units after its alarm.
+    (``both_arms_moved``, cause *common*), a release nobody declared (``undeclared_release_worse``), a
+    candidate that cannot be compared (``blind_<why>``); while it cannot be, its reference may page
+    (``candidate_worse_than_reference``). The interval of the effect must exclude 0; a reference test measures
+    it on the units after its alarm.
+
+    A page is made once for each alarm of a stream. A slice does not page while the same metric of the whole
+    release has a page that no ``cleared`` has ended. A rollback is decided once in an episode of a release,
+    which begins with its declared start; what was remembered of an older episode is forgotten.
 
     Parameters
     ----------
@@ -51,17 +61,58 @@ class SustainedRegression:
         self, signal: Signal, releases: dict[str, Release], memory: MutableMapping[str, Any]
     ) -> Iterable[Decision]:
         """Return the decision that `signal` completes, if any; missing or unclear evidence completes none."""
-        if signal.kind != "status" or signal.stream.test == "share":
+        stream = signal.stream
+        if stream.test == "share" or signal.kind == "change":
             return ()
-        streak_key = _streak_key(signal.stream, signal.stream.release)
-        if not self._is_evidence(signal):
-            memory.pop(streak_key, None)
+        kept = _recall(memory, stream.release, releases)
+        found: Iterable[Decision] = ()
+        if signal.kind == "cleared":
+            kept["worse"].pop(_name(stream), None)
+            if kept["paged"].pop(_name(stream), None) and stream.segment == _ALL:
+                _give_slices_time(stream, kept["worse"])
+        elif stream.test == "arm" and signal.detector == "share_betting":
+            found = self._decide_blind(signal, releases, kept)
+        else:
+            found = self._decide_worse(signal, releases, kept, memory)
+        _store(memory, stream.release, releases, kept)
+        return found
+
+    def _decide_blind(
+        self, signal: Signal, releases: dict[str, Release], kept: dict[str, Any]
+    ) -> Iterable[Decision]:
+        declared = releases.get(signal.stream.release)
+        if signal.state != "blind" or not signal.reason or declared is None or declared.role != "candidate":
+            kept["blind"] = {}
             return ()
-        streak = memory[streak_key] = int(memory.get(streak_key, 0)) + 1
+        streak = kept["blind"].get(signal.reason, 0) + 1
+        kept["blind"] = {signal.reason: streak}
         if streak < self._closings:
             return ()
-        verdict = _verdict(signal, releases, memory)
-        return () if verdict is None else (_decision(signal, verdict, releases, self.name),)
+        return (_blind_page(signal, declared, self.name),)
+
+    def _decide_worse(
+        self,
+        signal: Signal,
+        releases: dict[str, Release],
+        kept: dict[str, Any],
+        memory: MutableMapping[str, Any],
+    ) -> Iterable[Decision]:
+        name, streaks = _name(signal.stream), kept["worse"]
+        if not self._is_evidence(signal):
+            streaks.pop(name, None)
+            return ()
+        streaks[name] = streaks.get(name, 0) + 1
+        if streaks[name] < self._closings:
+            return ()
+        verdict = _verdict(signal, releases, memory, blind=bool(kept["blind"]))
+        if verdict is None:
+            return ()
+        if "rollback" not in verdict.verbs:
+            whole = _name(signal.stream, segment=_ALL)
+            if name != whole and whole in kept["paged"]:
+                return ()
+            kept["paged"][name] = 1
+        return (_decision(signal, verdict, releases, self.name),)
 
     def _is_evidence(self, signal: Signal) -> bool:
         return (
@@ -88,22 +139,22 @@ _RELEASE = _Verdict("release_worse_than_reference")
 
 
 def _verdict(
-    signal: Signal, releases: dict[str, Release], memory: MutableMapping[str, Any]
+    signal: Signal, releases: dict[str, Release], memory: MutableMapping[str, Any], *, blind: bool
 ) -> _Verdict | None:
     """Return what sustained evidence against a release means, None if another stream is its judge."""
     declared = releases.get(signal.stream.release)
     role = declared.role if declared else "unknown"
     if signal.stream.test == "arm":
         return _CANARY if role == "candidate" else None
-    if role == "unknown":
+    if declared is None:
         return _UNDECLARED
-    if role == "candidate":  # with a known share its arm test is the judge
-        return _UNRANDOMISED if declared is not None and declared.share is None else None
+    if role == "candidate":  # where it can be compared, its arm test is the judge
+        return _UNRANDOMISED if blind or declared.share is None else None
     if role == "retired":
         return None
     candidates = [name for name, release in releases.items() if release.role == "candidate"]
-    moved_too = any(_streak_key(signal.stream, name) in memory for name in candidates)
-    return _BOTH if moved_too else _RELEASE
+    moved = [_recall(memory, name, releases)["worse"] for name in candidates]
+    return _BOTH if any(_name(signal.stream) in worse for worse in moved) else _RELEASE
 
 
 def _excludes_zero(signal: Signal) -> bool:
@@ -112,18 +163,54 @@ def _excludes_zero(signal: Signal) -> bool:
     return interval is not None and (interval.high < 0.0 or interval.low > 0.0)
 
 
-def _streak_key(stream: StreamKey, release: str) -> str:
-    return _WORSE + str(msgspec.structs.replace(stream, release=release))
+def _name(stream: StreamKey, *, segment: str = "") -> str:
+    """Return what names a stream within its release."""
+    parts = (stream.test, stream.metric, segment or stream.segment)
+    return "/".join(f"{len(part)}:{part}" for part in parts)
+
+
+def _give_slices_time(whole: StreamKey, streaks: dict[str, int]) -> None:
+    """A slice has fewer units, so it clears later than the whole; only what stays worse is worth a page."""
+    prefix = _name(whole, segment="x").rpartition("/")[0] + "/"
+    for name in streaks:
+        if name.startswith(prefix):
+            streaks[name] = -_GRACE
+
+
+def _episode(release: str, releases: dict[str, Release]) -> str:
+    declared = releases.get(release)
+    return str(declared.started_at_ms) if declared else ""
+
+
+def _recall(memory: MutableMapping[str, Any], release: str, releases: dict[str, Release]) -> dict[str, Any]:
+    """Return what is remembered of a release in its episode; never the memory itself."""
+    kept = memory.get(release)
+    if kept is None or kept["episode"] != _episode(release, releases):
+        return {"worse": {}, "paged": {}, "blind": {}}
+    return {table: dict(kept[table]) for table in ("worse", "paged", "blind")}
+
+
+def _store(
+    memory: MutableMapping[str, Any], release: str, releases: dict[str, Release], kept: dict[str, Any]
+) -> None:
+    if not any(kept.values()):
+        memory.pop(release, None)
+        return
+    memory[release] = {"episode": _episode(release, releases), **kept}
+    undeclared = [name for name in memory if name not in releases]
+    for name in undeclared[:-_MAX_UNDECLARED]:
+        del memory[name]
 
 
 def _decision(signal: Signal, verdict: _Verdict, releases: dict[str, Release], rule_name: str) -> Decision:
     stream, interval = signal.stream, signal.interval
-    declared = releases.get(stream.release)
-    episode = str(declared.started_at_ms) if declared else ""
+    episode = _episode(stream.release, releases)
+    identity = [stream.deployment, stream.release, episode, verdict.cause]
+    if "rollback" not in verdict.verbs:
+        onset = "" if signal.alarmed_at_ms is None else str(signal.alarmed_at_ms)
+        identity += [stream.metric, stream.segment, onset]
     return Decision(
-        decision_id=derive_id(
-            "decision", stream.deployment, stream.release, episode, verdict.cause, *verdict.verbs
-        ),
+        decision_id=derive_id("decision", *identity, *verdict.verbs),
         deployment=stream.deployment,
         release=stream.release,
         cause=verdict.cause,
@@ -152,4 +239,27 @@ def _summary(signal: Signal) -> str:
     return (
         f"{stream.deployment} {stream.release}: {stream.metric} ({stream.segment}) is {effect:+.3f}{within} "
         f"from {versus} ({signal.baseline or 0.0:.3f}), n = {signal.effect_n} units"
+    )
+
+
+def _blind_page(signal: Signal, declared: Release, rule_name: str) -> Decision:
+    stream, reason = signal.stream, f"blind_{signal.reason}"
+    episode = str(declared.started_at_ms)
+    return Decision(
+        decision_id=derive_id("decision", stream.deployment, stream.release, episode, reason, "page"),
+        deployment=stream.deployment,
+        release=stream.release,
+        cause="release",
+        verbs=("page",),
+        reason=reason,
+        rule=rule_name,
+        at_ms=signal.at_ms,
+        summary=(
+            f"{stream.deployment} {stream.release}: the candidate cannot be compared with the stable release "
+            f"({signal.reason.replace('_', ' ')}), n = {signal.n} interactions"
+        ),
+        metric=stream.metric,
+        segment=stream.segment,
+        signal_ids=(signal.signal_id,),
+        n=signal.n,
     )

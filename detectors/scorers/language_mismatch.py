@@ -85,13 +85,13 @@ def _told_apart(response: TextFeatures, wanted: frozenset[str]) -> tuple[list[Se
     """Return the sentences in another language and those in a wanted one; unclear ones are in neither."""
     foreign: list[Sentence] = []
     own: list[Sentence] = []
-    asked = 0
+    codes, asked = tuple(wanted), 0
     whole = response.language
     for sentence in response.sentences:
         if len(sentence.text) < _LEAST_SENTENCE_LETTERS:
             continue
         words = sentence.text.split()
-        if any(has_function_words(words, code) for code in wanted):
+        if any(has_function_words(words, code) for code in codes):
             own.append(sentence)
             continue
         language = language_of_words(words_of(sentence.text))

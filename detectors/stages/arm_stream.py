@@ -8,6 +8,7 @@ import msgspec
 from detectors.drift.arm_betting_test import ArmBettingTest
 from detectors.records import Direction, Role, Signal, StreamKey
 from detectors.records.ids import derive_id
+from detectors.stages.bucket_times import BucketTimes
 from detectors.stages.exemplars import Exemplars
 from detectors.stages.reference_stream import is_worse
 from detectors.stages.units import UnitValue
@@ -24,17 +25,23 @@ class ArmStream:
         Of the metric; the test asks only whether the candidate is worse.
     version
         Of the scorer; versions are never compared with each other.
+    episode
+        Of the candidate: declared again, it is tested anew.
     alpha
         Probability that this stream ever alarms on a candidate that is no worse.
     """
 
-    def __init__(self, key: StreamKey, direction: Direction, version: str, alpha: float) -> None:
+    def __init__(
+        self, key: StreamKey, direction: Direction, version: str, episode: str, *, alpha: float
+    ) -> None:
         self.key = key
-        self._version = version
         self.direction: Direction = direction
+        self._version, self._episode = version, episode
         self._test = ArmBettingTest(alpha=alpha, worse="lower" if direction == "higher" else "higher")
+        self._from_ms: int | None = None
         self._began_at_ms: int | None = None
-        self._announced = False
+        self._alarmed_at_ms: int | None = None
+        self._times = BucketTimes()
         self._exemplars = Exemplars(direction)
 
     def feed(self, values: Sequence[UnitValue], bucket_ms: int) -> None:
@@ -45,31 +52,37 @@ class ArmStream:
             treated = unit.release == self.key.release
             share = unit.share if treated else 1.0 - unit.share
             self._test.update(unit.value, treated=treated, share=share)
-            if treated:
-                self._began_at_ms = bucket_ms if self._began_at_ms is None else self._began_at_ms
+            if treated and self._from_ms is None:
+                self._from_ms = bucket_ms
+        self._times.note(bucket_ms, self._test.n)
         self._exemplars.add(
             [unit for unit in values if unit.release == self.key.release], self._test.mean_control or 0.5
         )
 
-    def signals(self, at_ms: int, role: Role | str, *, status_due: bool) -> list[Signal]:
-        """Return what there is to say at the close of a bucket: a change once, a status when it is due."""
+    def signals(self, at_ms: int, role: Role | str, *, status_due: bool, blind: str = "") -> list[Signal]:
+        """Return what there is to say at the close of a bucket: a change once, a status when it is due.
+
+        `blind` says why nothing may be concluded; then nothing is announced, whatever the evidence.
+        """
         found: list[Signal] = []
-        if self._test.drift_detected and not self._announced:
-            self._announced = True
-            found.append(self._signal("change", at_ms, role))
+        if self._test.drift_detected and self._alarmed_at_ms is None and not blind:
+            self._alarmed_at_ms = at_ms
+            self._began_at_ms = self._times.bucket_of(self._test.began_index)
+            found.append(self._signal("change", at_ms, role, blind))
         if status_due and self._test.n_treated:
-            found.append(self._signal("status", at_ms, role))
+            found.append(self._signal("status", at_ms, role, blind))
         return found
 
-    def _signal(self, kind: Any, at_ms: int, role: Any) -> Signal:
-        test, detected = self._test, self._test.drift_detected
+    def _signal(self, kind: Any, at_ms: int, role: Any, blind: str) -> Signal:
+        test, detected = self._test, self._test.drift_detected and not blind
         effect, interval = test.effect() if test.n_treated and test.n_control else (None, None)
         return Signal(
-            signal_id=derive_id("signal", kind, *self.key.parts(), self._version, str(at_ms)),
+            signal_id=derive_id("signal", kind, *self.key.parts(), self._episode, self._version, str(at_ms)),
             kind=kind,
             stream=self.key,
             at_ms=at_ms,
             n=test.n_treated,
+            from_ms=self._from_ms,
             n_total=test.n_treated + test.n_control,
             mean=test.mean_treated,
             baseline=test.mean_control,
@@ -81,21 +94,15 @@ class ArmStream:
             evidence=test.evidence,
             threshold=test.threshold,
             detected=detected,
-            state=self._state(),
+            state="blind" if blind else test.state,
             began_at_ms=self._began_at_ms if detected else None,
+            alarmed_at_ms=self._alarmed_at_ms if detected else None,
             role=role,
             detector="arm_betting",
-            reason="share_mismatch" if test.share_mismatch else "",
+            reason=blind,
             bad=tuple(self._exemplars.bad) if detected else (),
             good=tuple(self._exemplars.good) if detected else (),
         )
-
-    def _state(self) -> Any:
-        if self._test.share_mismatch:
-            return "blind"
-        if self._test.drift_detected:
-            return "drift"
-        return "warning" if self._test.warning_detected else "steady"
 
     def to_state(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -103,9 +110,12 @@ class ArmStream:
             "key": list(msgspec.to_builtins(self.key)),
             "direction": self.direction,
             "version": self._version,
+            "episode": self._episode,
             "test": self._test.to_state(),
+            "from": self._from_ms,
             "began": self._began_at_ms,
-            "announced": self._announced,
+            "alarmed": self._alarmed_at_ms,
+            "buckets": self._times.counts,
             "bad": self._exemplars.bad,
             "good": self._exemplars.good,
         }
@@ -114,11 +124,12 @@ class ArmStream:
     def from_state(cls, state: dict[str, Any]) -> "ArmStream":
         """Return the stream that `to_state` described."""
         test = ArmBettingTest.from_state(state["test"])
-        stream = cls(
-            msgspec.convert(state["key"], StreamKey), state["direction"], state["version"], test.alpha
-        )
+        key = msgspec.convert(state["key"], StreamKey)
+        stream = cls(key, state["direction"], state["version"], state["episode"], alpha=test.alpha)
         stream._test = test
+        stream._from_ms = state["from"]
         stream._began_at_ms = state["began"]
-        stream._announced = state["announced"]
+        stream._alarmed_at_ms = state["alarmed"]
+        stream._times = BucketTimes(state["buckets"])
         stream._exemplars = Exemplars(stream.direction, state["bad"], state["good"])
         return stream

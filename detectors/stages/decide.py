@@ -11,6 +11,8 @@ from detectors.stages.contract import Delivery, Output, StageState
 from detectors.stages.detect_state import key_of
 
 RELEASE = "release"
+MAX_MADE = 1_000
+"""How many decisions of a deployment are remembered; the oldest is forgotten first."""
 
 
 class DecideStage:
@@ -67,6 +69,7 @@ class DecideStage:
             for decision in self._ask(rule, signal, releases, memory, state):
                 if decision.decision_id not in made:
                     made = {**made, decision.decision_id: [decision.metric, decision.segment]}
+                    made = dict(list(made.items())[-MAX_MADE:])
                     state.put(made_key, made)
                     outputs.append(_for_act(deployment, decision))
             if msgspec.msgpack.encode(memory) != before:

@@ -1,5 +1,6 @@
 """The live state of the detect stage, and its keyed blobs."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +8,13 @@ import msgspec
 
 from detectors.records import Reference, Release
 from detectors.stages.arm_stream import ArmStream
+from detectors.stages.candidate import Candidate
 from detectors.stages.contract import StageState
 from detectors.stages.moments import Moments
-from detectors.stages.reference_stream import ReferenceBuilder, ReferenceStream
+from detectors.stages.reference_builder import ReferenceBuilder
+from detectors.stages.reference_stream import ReferenceStream
+from detectors.stages.seen_units import SeenUnits
+from detectors.stages.stream_table import StreamTable
 from detectors.stages.units import Entry
 
 
@@ -29,48 +34,75 @@ class DetectState:
         Every bucket that starts before this is closed; what arrives for it is late.
     open
         Entries of buckets still open, by (bucket start, deployment).
+    status_turns
+        The latest status time, counted in periods, of every deployment that is watched.
+    seen_units
+        The units of randomisation counted already, by (deployment, kind).
     """
 
     def __init__(self, stored: Mapping[str, bytes]) -> None:
         self.blobs = StageState(stored)
         self.watermarks: dict[int, int] = {int(k): v for k, v in self.blobs.get("watermarks", {}).items()}
         self.closed_until_ms: int | None = self.blobs.get("closed_until_ms")
+        self.status_turns: dict[str, int] = {}
         self.releases: dict[str, dict[str, Release]] = {}
-        self.streams: dict[str, ReferenceStream] = {}
+        self.streams = StreamTable()
         self.arms: dict[str, ArmStream] = {}
+        self.candidates: dict[str, Candidate] = {}
         self.builders: dict[str, ReferenceBuilder] = {}
         self.anchors: dict[str, Reference] = {}
         self.open: dict[tuple[int, str], list[Entry]] = {}
-        self.seen_units: dict[str, dict[int, set[str]]] = {}
+        self.seen_units: dict[tuple[str, str], SeenUnits] = {}
+        self._keys_of: dict[tuple[str, str], set[str]] = defaultdict(set)  # by deployment and release
+        self._chunks: dict[tuple[int, str], list[str]] = {}  # keys of the stored entries of open buckets
         self._touched: set[str] = set()
         self._fresh_entries: dict[tuple[int, str], list[Entry]] = {}
         self._load()
 
     def _load(self) -> None:
+        seen: dict[tuple[str, str], dict[int, bytes]] = defaultdict(dict)
+        streams: list[tuple[str, ReferenceStream]] = []
         for key in self.blobs.keys(""):
-            kind, value = key.partition("[")[0], self.blobs.get(key)
-            if kind == "release":
-                release = msgspec.convert(value, Release)
-                self.releases.setdefault(release.deployment, {})[release.release] = release
-            elif kind == "stream":
-                self.streams[key] = ReferenceStream.from_state(value)
-            elif kind == "arm":
-                self.arms[key] = ArmStream.from_state(value)
-            elif kind == "builder":
-                self.builders[key] = ReferenceBuilder(Moments.from_state(value["moments"]), value["first_ms"])
-            elif kind == "anchor":
-                self.anchors[key] = msgspec.convert(value, Reference)
-            elif kind == "open":
-                deployment, bucket, _ = msgspec.json.decode(key[len(kind) :])
-                self.open.setdefault((bucket, deployment), []).extend(msgspec.convert(value, list[Entry]))
+            kind, bracket, rest = key.partition("[")
+            value, parts = self.blobs.get(key), msgspec.json.decode(bracket + rest) if bracket else []
+            if kind == "stream":
+                streams.append((key, ReferenceStream.from_state(value)))
             elif kind == "seen":
-                deployment, bucket = msgspec.json.decode(key[len(kind) :])
-                self.seen_units.setdefault(deployment, {})[bucket] = set(value)
+                seen[parts[0], parts[1]][parts[2]] = value
+            elif kind == "open":
+                where = (parts[1], parts[0])
+                self.open.setdefault(where, []).extend(msgspec.convert(value, list[Entry]))
+                self._chunks.setdefault(where, []).append(key)
+            elif kind == "status_turn":
+                self.status_turns[parts[0]] = value
+            else:
+                self._load_other(kind, key, value)
+            if kind in {"stream", "arm", "candidate"}:
+                self._keys_of[parts[0], parts[1]].add(key)
+        self.streams.load(streams)
+        self.seen_units = {where: SeenUnits(stored) for where, stored in seen.items()}
+
+    def _load_other(self, kind: str, key: str, value: Any) -> None:
+        if kind == "release":
+            release = msgspec.convert(value, Release)
+            self.releases.setdefault(release.deployment, {})[release.release] = release
+        elif kind == "arm":
+            self.arms[key] = ArmStream.from_state(value)
+        elif kind == "candidate":
+            self.candidates[key] = Candidate.from_state(value)
+        elif kind == "builder":
+            self.builders[key] = ReferenceBuilder(Moments.from_state(value["moments"]), value["first_ms"])
+        elif kind == "anchor":
+            self.anchors[key] = msgspec.convert(value, Reference)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """What was counted and not detected: late records, streams and releases over their bound."""
         return self.blobs.counts
+
+    def count(self, what: str, deployment: str, by: int = 1) -> None:
+        """Count something not detected; names of deployments that are not watched are not kept."""
+        self.blobs.count(what, deployment if deployment in self.status_turns else "", by)
 
     def declare(self, release: Release) -> None:
         """Keep a declaration until event time has reached its start; repetitions change nothing."""
@@ -81,25 +113,55 @@ class DetectState:
             rows = msgspec.convert([*known, declared], list[Release])
             self.blobs.put(key, [msgspec.to_builtins(row) for row in sorted(rows, key=_precedence)])
 
+    def is_declared(self, deployment: str) -> bool:
+        """Return whether anybody declared a release of `deployment`, in force or to come."""
+        return deployment in self.releases or bool(self.blobs.get(key_of("declared", deployment)))
+
     def take_started(self, deployment: str, at_ms: int) -> list[Release]:
         """Put in force the declarations that started before `at_ms`, and return them in their order.
 
-        Event time decides, not arrival: an earlier bucket that closes later must not see them.
+        Event time decides, not arrival: an earlier bucket that closes later must not see them. A new start
+        is a new episode: what was known of the old one is dropped.
         """
         key = key_of("declared", deployment)
-        declared = msgspec.convert(self.blobs.get(key, []), list[Release])
+        waiting = self.blobs.get(key)
+        if not waiting:
+            return []
+        declared = msgspec.convert(waiting, list[Release])
         in_force = self.releases.setdefault(deployment, {})
         started = []
         for release in (release for release in declared if release.started_at_ms < at_ms):
             known = in_force.get(release.release)
-            if known is None or _precedence(known) < _precedence(release):
-                in_force[release.release] = release
-                self.blobs.put(key_of("release", deployment, release.release), msgspec.to_builtins(release))
-                started.append(release)
-        waiting = [msgspec.to_builtins(release) for release in declared if release.started_at_ms >= at_ms]
-        if len(waiting) < len(declared):
-            self.blobs.put(key, waiting)
+            if known is not None and _precedence(known) >= _precedence(release):
+                continue
+            if known is None or known.started_at_ms != release.started_at_ms:
+                self.drop_release(deployment, release.release)
+            in_force[release.release] = release
+            self.blobs.put(key_of("release", deployment, release.release), msgspec.to_builtins(release))
+            started.append(release)
+        still = [msgspec.to_builtins(release) for release in declared if release.started_at_ms >= at_ms]
+        if len(still) < len(declared):
+            self.blobs.put(key, still)
         return started
+
+    def own(self, key: str, deployment: str, release: str) -> None:
+        """Note that the stream, arm or candidate under `key` belongs to a release."""
+        self._keys_of[deployment, release].add(key)
+        self._touched.add(key)
+
+    def drop_release(self, deployment: str, release: str) -> None:
+        """Forget the streams, arms and candidate of a release; references stay."""
+        for key in self._keys_of.pop((deployment, release), ()):
+            self.streams.drop(key)
+            self.arms.pop(key, None)
+            self.candidates.pop(key, None)
+            self._touched.add(key)
+
+    def drop_stream(self, key: str, deployment: str, release: str) -> None:
+        """Forget one stream."""
+        self.streams.drop(key)
+        self._keys_of[deployment, release].discard(key)
+        self._touched.add(key)
 
     def add_entry(self, deployment: str, bucket_ms: int, entry: Entry) -> None:
         """Keep `entry` until its bucket closes."""
@@ -109,23 +171,25 @@ class DetectState:
     def take_bucket(self, bucket_ms: int, deployment: str) -> list[Entry]:
         """Return and forget the entries of a bucket that closes."""
         self._fresh_entries.pop((bucket_ms, deployment), None)
-        prefix = key_of("open", deployment, bucket_ms)[:-1] + ","
-        for key in self.blobs.keys(prefix):
+        for key in self._chunks.pop((bucket_ms, deployment), ()):
             self.blobs.drop(key)
         return self.open.pop((bucket_ms, deployment))
 
     def touch(self, key: str) -> None:
-        """Mark the stream, arm or builder under `key` as changed."""
+        """Mark the stream, arm, candidate or builder under `key` as changed."""
         self._touched.add(key)
 
     def take_changes(self, chunk: str) -> dict[str, bytes | None]:
         """Return the blobs changed since the last call; new open entries go under `chunk`."""
         for (bucket_ms, deployment), entries in sorted(self._fresh_entries.items()):
-            self.blobs.put(key_of("open", deployment, bucket_ms, chunk), msgspec.to_builtins(entries))
+            key = key_of("open", deployment, bucket_ms, chunk)
+            self.blobs.put(key, msgspec.to_builtins(entries))
+            self._chunks.setdefault((bucket_ms, deployment), []).append(key)
         self._fresh_entries.clear()
         for key in sorted(self._touched):
-            if (stream := self.streams.get(key) or self.arms.get(key)) is not None:
-                self.blobs.put(key, stream.to_state())
+            thing = self.streams.get(key) or self.arms.get(key) or self.candidates.get(key)
+            if thing is not None:
+                self.blobs.put(key, thing.to_state())
             elif (builder := self.builders.get(key)) is not None:
                 state = {"moments": builder.moments.to_state(), "first_ms": builder.first_ms}
                 self.blobs.put(key, state)

@@ -5,79 +5,79 @@ from typing import Any, Final
 
 import msgspec
 
-from detectors.drift.betting_sr import BettingSR
+from detectors.drift.betting_sr import BettingSR, Side
 from detectors.drift.confidence_sequence import BettingSequence, mean_interval
 from detectors.records import Direction, Interval, Reference, Role, Signal, StreamKey
-from detectors.records.ids import content_digest, derive_id
+from detectors.records.ids import derive_id
+from detectors.stages.bucket_times import BucketTimes
 from detectors.stages.exemplars import Exemplars
 from detectors.stages.moments import Moments
+from detectors.stages.recovery import Recovery
 from detectors.stages.units import UnitValue
 
 MIN_EFFECT_UNITS: Final = 30
 """How many units after an alarm there must be before they say how large the change is."""
 
+WORSE_SIDE: Final[dict[Direction, Side]] = {"higher": "down", "lower": "up", "neutral": "both"}
+
 _LEVEL: Final = 0.95
-_TIMES_KEPT: Final = 128
-
-
-class ReferenceBuilder:
-    """Collects the first closed units of the stable release until the reference can be pinned."""
-
-    def __init__(self, moments: Moments, first_ms: int) -> None:
-        self.moments = moments
-        self.first_ms = first_ms
-
-    def add(self, values: Sequence[UnitValue]) -> None:
-        """Take in the units of one closed bucket."""
-        self.moments.add(unit.value for unit in values)
-
-    def pin(self, key: StreamKey, scorer_version: str, last_ms: int) -> Reference:
-        """Return the immutable reference; its id is the hash of everything else in it."""
-        reference = Reference(
-            reference_id="",
-            deployment=key.deployment,
-            release=key.release,
-            segment=key.segment,
-            metric=key.metric,
-            scorer_version=scorer_version,
-            n=self.moments.n,
-            mean=self.moments.mean or 0.0,
-            variance=self.moments.variance,
-            first_ms=self.first_ms,
-            last_ms=last_ms,
-        )
-        return msgspec.structs.replace(reference, reference_id=content_digest(msgspec.json.encode(reference)))
 
 
 class ReferenceStream:
     """Feeds closed units to a :class:`BettingSR` and says what it finds.
 
-    Before a reference is pinned the stream is *warming*: it has a mean and no opinion. How large a change is
-    is measured by the units after the alarm, for those before it are biased by having alarmed. Its interval
-    holds at all times at once; it takes the mean of the reference as exact.
+    Before a reference is pinned the stream is *warming*: it has a mean and no opinion. Of a metric with a
+    direction only the worse side is watched: an alarm on the better side would leave the stream deaf. How
+    large a change is is measured by the units after the alarm, for those before it are biased by having
+    alarmed. Its interval holds at all times at once; it takes the mean of the reference as exact. When the
+    metric is back (:class:`Recovery`) the stream says *cleared*, and watches anew.
+
+    Parameters
+    ----------
+    key
+        Names the stream.
+    direction
+        Of the metric.
+    version
+        Of the scorer; versions are never compared with each other.
+    episode
+        Of the release: declared again, it is watched anew. Empty while nobody declared it.
     """
 
-    def __init__(self, key: StreamKey, direction: Direction, version: str) -> None:
+    def __init__(self, key: StreamKey, direction: Direction, version: str, episode: str) -> None:
         self.key = key
-        self._version = version
         self.direction: Direction = direction
+        self.version = version
+        self._episode = episode
+        self.last_ms = -1
         self._period = Moments()
-        self._after_alarm = BettingSequence(level=_LEVEL)  # of the value less the baseline
+        self._from_ms: int | None = None
         self._n_total = 0
         self._detector: BettingSR | None = None
         self._reference_id = ""
         self._baseline: float | None = None
-        self.last_ms = -1
-        self._announced = False
+        self._forget_alarm()
+
+    def _forget_alarm(self) -> None:
+        self._after_alarm = BettingSequence(level=_LEVEL)  # of the value less the baseline
+        self._recovery: Recovery | None = None
+        self._alarmed_at_ms: int | None = None
         self._began_at_ms: int | None = None
-        self._bucket_counts: list[list[int]] = []
-        self._exemplars = Exemplars(direction)
+        self._times = BucketTimes()
+        self._exemplars = Exemplars(self.direction)
+
+    @property
+    def declared(self) -> bool:
+        """Whether somebody declared the release."""
+        return bool(self._episode)
 
     def compare_with(self, reference: Reference, *, tolerance: float, alpha: float) -> None:
         """Begin to compare with `reference`; a stream keeps the first one it was given."""
         if self._detector is not None:
             return
-        self._detector = BettingSR.from_reference(reference, tolerance=tolerance, alpha=alpha)
+        self._detector = BettingSR.from_reference(
+            reference, tolerance=tolerance, alpha=alpha, direction=WORSE_SIDE[self.direction]
+        )
         self._reference_id = reference.reference_id
         self._baseline = reference.mean
 
@@ -85,6 +85,7 @@ class ReferenceStream:
         """Take in the units of the closed bucket that starts at `bucket_ms`, in their order."""
         self.last_ms = bucket_ms
         self._n_total += len(values)
+        self._from_ms = bucket_ms if self._from_ms is None else self._from_ms
         self._period.add(unit.value for unit in values)
         if self._detector is None or self._baseline is None:
             return
@@ -93,36 +94,50 @@ class ReferenceStream:
             if self._detector.drift_detected:
                 self._after_alarm.update(unit.value - self._baseline, 1.0)
             self._detector.update(unit.value)
-        self._bucket_counts = [*self._bucket_counts, [bucket_ms, self._detector.n]][-_TIMES_KEPT:]
+        self._times.note(bucket_ms, self._detector.n)
 
     def signals(self, at_ms: int, role: Role | str, *, status_due: bool) -> list[Signal]:
-        """Return what there is to say at the close of a bucket: a change once, a status when it is due."""
+        """Return what there is to say at the close of a bucket: change and end once, a status when due."""
         found: list[Signal] = []
-        if self._detector is not None and self._detector.drift_detected and not self._announced:
-            self._announced = True
-            self._began_at_ms = self._began()
+        watch = self._detector
+        if watch is not None and watch.drift_detected and self._alarmed_at_ms is None:
+            self._alarmed_at_ms = at_ms
+            self._began_at_ms = self._times.bucket_of(watch.began_index)
+            self._recovery = Recovery.of(watch)
             found.append(self._signal("change", at_ms, role))
         if status_due and self._period.n:
+            if watch is not None and self._is_back(watch):
+                found.append(self._signal("cleared", at_ms, role))
+                watch.reset()
+                self._forget_alarm()
             found.append(self._signal("status", at_ms, role))
-            self._period = Moments()
+            self._period, self._from_ms = Moments(), None
         return found
 
+    def _is_back(self, watch: BettingSR) -> bool:
+        """Take the period that ends into account; return whether the metric is back."""
+        if self._recovery is None or self._alarmed_at_ms is None or self._from_ms is None:
+            return False
+        if self._from_ms < self._alarmed_at_ms:
+            return False
+        return self._recovery.add(self._period, watch)
+
     def _signal(self, kind: Any, at_ms: int, role: Any) -> Signal:
-        watch, baseline = self._detector, self._baseline
+        watch, period = self._detector, self._period
         detected = watch is not None and watch.drift_detected
         effect, interval = self._effect()
-        period = self._period
         within = mean_interval(period.n, period.mean or 0.0, period.variance, _LEVEL) if period.n else None
         return Signal(
-            signal_id=derive_id("signal", kind, *self.key.parts(), self._version, str(at_ms)),
+            signal_id=derive_id("signal", kind, *self.key.parts(), self._episode, self.version, str(at_ms)),
             kind=kind,
             stream=self.key,
             at_ms=at_ms,
             n=period.n,
+            from_ms=self._from_ms,
             n_total=self._n_total,
             mean=period.mean,
             mean_interval=within,
-            baseline=baseline,
+            baseline=self._baseline,
             effect=effect,
             interval=interval,
             effect_n=self._after_alarm.n,
@@ -130,9 +145,10 @@ class ReferenceStream:
             worse=self._is_worse(effect),
             evidence=watch.evidence if watch else 0.0,
             threshold=watch.threshold if watch else 0.0,
-            detected=detected,
-            state=self._state(),
+            detected=detected and kind != "cleared",
+            state="steady" if kind == "cleared" else self._state(),
             began_at_ms=self._began_at_ms,
+            alarmed_at_ms=self._alarmed_at_ms,
             role=role,
             detector="betting_sr",
             reference_id=self._reference_id,
@@ -161,31 +177,25 @@ class ReferenceStream:
             return "drift"
         return "warning" if self._detector.warning_detected else "steady"
 
-    def _began(self) -> int | None:
-        index = self._detector.began_index if self._detector else None
-        if index is None:
-            return None
-        for bucket_ms, count in self._bucket_counts:
-            if count > index:
-                return bucket_ms
-        return None
-
     def to_state(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {
             "key": list(msgspec.to_builtins(self.key)),
             "direction": self.direction,
-            "version": self._version,
+            "version": self.version,
+            "episode": self._episode,
             "period": self._period.to_state(),
+            "from": self._from_ms,
             "after": self._after_alarm.to_state(),
+            "recovery": self._recovery.to_state() if self._recovery else None,
             "n": self._n_total,
             "last": self.last_ms,
             "detector": self._detector.to_state() if self._detector else None,
             "reference": self._reference_id,
             "baseline": self._baseline,
-            "announced": self._announced,
             "began": self._began_at_ms,
-            "buckets": self._bucket_counts,
+            "alarmed": self._alarmed_at_ms,
+            "buckets": self._times.counts,
             "bad": self._exemplars.bad,
             "good": self._exemplars.good,
         }
@@ -193,17 +203,20 @@ class ReferenceStream:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "ReferenceStream":
         """Return the stream that `to_state` described."""
-        stream = cls(msgspec.convert(state["key"], StreamKey), state["direction"], state["version"])
+        key = msgspec.convert(state["key"], StreamKey)
+        stream = cls(key, state["direction"], state["version"], state["episode"])
         stream._period = Moments.from_state(state["period"])
+        stream._from_ms = state["from"]
         stream._after_alarm = BettingSequence.from_state(state["after"])
+        stream._recovery = Recovery.from_state(state["recovery"]) if state["recovery"] else None
         stream._n_total = state["n"]
         stream.last_ms = state["last"]
         stream._detector = BettingSR.from_state(state["detector"]) if state["detector"] else None
         stream._reference_id = state["reference"]
         stream._baseline = state["baseline"]
-        stream._announced = state["announced"]
         stream._began_at_ms = state["began"]
-        stream._bucket_counts = state["buckets"]
+        stream._alarmed_at_ms = state["alarmed"]
+        stream._times = BucketTimes(state["buckets"])
         stream._exemplars = Exemplars(stream.direction, state["bad"], state["good"])
         return stream
 

@@ -155,7 +155,7 @@ def _plain(score: Score) -> bool:
         and type(score.value) in _NUMBERS
         and type(score.confidence) in _NUMBERS
         and score.direction in _DIRECTIONS
-        and not score.flags
+        and score.flags == ()
         and type(score.spans) is tuple
         and all(map(_plain_span, score.spans))
         and str is type(score.name) is type(score.label) is type(score.reason) is type(score.version)
@@ -167,8 +167,6 @@ def _plain_span(span: Span) -> bool:
         type(span) is Span
         and int is type(span.start) is type(span.end)
         and str is type(span.field) is type(span.rule)
-        and span.rule.isascii()
-        and span.field.isascii()
     )
 
 

@@ -36,14 +36,17 @@ class Entry(Struct, frozen=True, array_like=True):
     share: float | None
     segments: dict[str, str]
     measures: tuple[Measure, ...]
+    event_time_ms: int = 0
 
 
 class UnitValue(Struct, frozen=True):
-    """The mean of one metric over one unit, in one segment, with the interactions behind it."""
+    """The mean of one metric over one unit, in one segment, with the interactions behind it.
+
+    ``share`` is the probability with which the unit was routed to its release, None if nobody stamped it.
+    """
 
     release: str
     unit: str
-    arm: str
     share: float | None
     metric: str
     value: float
@@ -66,6 +69,7 @@ def entry_of(card: Scorecard) -> Entry:
             for score in card.scores
             if score.value is not None
         ),
+        card.event_time_ms,
     )
 
 
@@ -78,14 +82,6 @@ def bucket_of(event_time_ms: int, unit_ms: int) -> int:
     (60000, -60000)
     """
     return event_time_ms // unit_ms * unit_ms
-
-
-def served_counts(entries: Iterable[Entry]) -> dict[str, int]:
-    """Return how many interactions each release answered."""
-    counts: dict[str, int] = defaultdict(int)
-    for entry in entries:
-        counts[entry.release] += 1
-    return dict(counts)
 
 
 class SegmentTable:
@@ -126,32 +122,43 @@ class SegmentTable:
         ]
 
 
-def unit_values(entries: Sequence[Entry], table: SegmentTable) -> dict[str, list[UnitValue]]:
+def unit_values(entries: Iterable[Entry], table: SegmentTable) -> dict[str, list[UnitValue]]:
     """Return the unit values of one closed bucket by segment, each list in the order of the unit keys.
 
-    The mean is an exactly rounded sum, so it does not depend on the order of the entries.
+    A unit is what one release answered of one randomisation key. It counts in the segments of its first
+    interaction (by event time, then id) alone, and so once in each dimension. The mean is an exactly rounded
+    sum. Nothing depends on the order of the entries.
     """
-    grouped: dict[tuple[str, str, str, str, str, str], list[tuple[str, Measure, float | None]]] = defaultdict(
-        list
-    )
-    for entry in sorted(entries, key=lambda entry: entry.interaction_id):
-        for label in table.labels(entry):
-            for measure in entry.measures:
-                key = (label, entry.unit, entry.release, entry.arm, measure.metric, measure.version)
-                grouped[key].append((entry.interaction_id, measure, entry.share))
+    units: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        units[entry.unit, entry.release].append(entry)
     by_segment: dict[str, list[UnitValue]] = defaultdict(list)
-    for (label, unit, release, arm, metric, version), members in sorted(grouped.items()):
-        by_segment[label].append(
-            UnitValue(
-                release,
-                unit,
-                arm,
-                members[0][2],
-                metric,
-                math.fsum(measure.value for _, measure, _ in members) / len(members),
-                members[0][1].direction,
-                version,
-                tuple(interaction_id for interaction_id, _, _ in members),
-            )
-        )
+    for key in sorted(units):
+        members = sorted(units[key], key=lambda entry: (entry.event_time_ms, entry.interaction_id))
+        values = _values_of(members)
+        for label in table.labels(members[0]):
+            by_segment[label] += values
     return dict(by_segment)
+
+
+def _values_of(members: Sequence[Entry]) -> list[UnitValue]:
+    """Return the values of one unit, one for each metric and scorer version."""
+    first = members[0]
+    share = next((entry.share for entry in members if entry.share is not None), None)
+    grouped: dict[tuple[str, str], list[tuple[str, Measure]]] = defaultdict(list)
+    for entry in members:
+        for measure in entry.measures:
+            grouped[measure.metric, measure.version].append((entry.interaction_id, measure))
+    return [
+        UnitValue(
+            first.release,
+            first.unit,
+            share,
+            metric,
+            math.fsum(measure.value for _, measure in measured) / len(measured),
+            measured[0][1].direction,
+            version,
+            tuple(interaction_id for interaction_id, _ in measured),
+        )
+        for (metric, version), measured in sorted(grouped.items())
+    ]

@@ -35,7 +35,7 @@ from streams.settings import SettingsError
     type=click.DateTime(),
     default="2025-01-01",
     show_default=True,
-    help="Event time of the first line.",
+    help="Event time of the first line if there is a --step-s, and since when --release has its --role.",
 )
 @click.option(
     "--step-s",

@@ -17,6 +17,7 @@ from streams.demo.story import Story
 BATCH = 100
 MEAN_TURNS = 1.45
 TERMINAL = ("ROLLED_BACK", "FAILED")
+SETTLE_S = 10.0
 
 
 class Monitor(Protocol):
@@ -200,7 +201,7 @@ async def drive(
         traffic = Traffic(plan, client, gateway)
         await asyncio.to_thread(traffic.declare_stable)
         await _flow(plan, monitor, gateway, story, traffic)
-    await monitor.wait_idle()
+    await _settle(monitor)
     _tell(monitor, gateway, story, traffic)
     outcome = judge_outcome(plan.mode, monitor.decisions(), monitor.acts(), gateway.log, gateway.pages)
     story.end(outcome.ok, outcome.reasons, refused=traffic.refused, decisions=monitor.decisions())
@@ -225,12 +226,31 @@ async def _flow(plan: Plan, monitor: Monitor, gateway: Gateway, story: Story, tr
             await asyncio.sleep(max(0.0, due_s - loop.time()))
 
 
+async def _settle(monitor: Monitor) -> None:
+    """Let the response side finish what the traffic already allows: a slow machine may be a step behind."""
+    until_s = asyncio.get_running_loop().time() + SETTLE_S
+    await monitor.wait_idle()
+    while _begun(monitor) - _ended(monitor):
+        if asyncio.get_running_loop().time() > until_s:
+            return
+        await asyncio.sleep(0.05)
+        await monitor.wait_idle()
+
+
+def _begun(monitor: Monitor) -> set[str]:
+    return {act.action_id for act in monitor.acts() if act.kind == "rollback"}
+
+
+def _ended(monitor: Monitor) -> set[str]:
+    return {act.action_id for act in monitor.acts() if act.kind == "rollback" and act.state in TERMINAL}
+
+
 def _is_over(plan: Plan, monitor: Monitor, gateway: Gateway) -> bool:
     if plan.mode == "in_place":
         return any(page.release == CANDIDATE for page in gateway.pages)
     if plan.mode == "healthy":
         return False
-    return any(act.kind == "rollback" and act.state in TERMINAL for act in monitor.acts())
+    return bool(_ended(monitor))
 
 
 def _tell(monitor: Monitor, gateway: Gateway, story: Story, traffic: Traffic) -> None:

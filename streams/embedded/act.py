@@ -17,7 +17,8 @@ from streams.response.machine import ResponseMachine
 from streams.response.outbox import Posted
 
 _log = logging.getLogger("plumbline.embedded")
-_READ_LIMIT: Final = 500
+_READ_LIMIT: Final = 100
+_FINISH_S: Final = 10.0
 _STATES: Final[dict[str, ActionState]] = {"sent": "DELIVERED", "dead": "FAILED"}
 
 
@@ -52,7 +53,7 @@ class ActLoop:
         self._on_failure = on_failure
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="plumbline-act")
         self._copied = machine.copied()
-        self._stopping = False
+        self._stopping = self._has_failed = False
         self._tasks: list[asyncio.Task[None]] = []
         self._ended_s: dict[str, float] = {}
 
@@ -68,11 +69,18 @@ class ActLoop:
             self._tasks.append(asyncio.create_task(self._run(name, work)))
 
     async def close(self) -> None:
-        """End after the rounds at hand; what they brought forth is copied."""
+        """End after the rounds at hand; what they brought forth is copied.
+
+        A call that hangs is left after a while: the ledger knows that it was begun, and it is made again.
+        """
         self._stopping = True
-        await asyncio.gather(*self._tasks)
-        if self._tasks and all(task.done() for task in self._tasks):
-            await self._run("feed", self._feed)
+        if self._tasks:
+            _, hanging = await asyncio.wait(self._tasks, timeout=_FINISH_S)
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*hanging, return_exceptions=True)
+            if not self._has_failed:
+                await self._run("feed", self._feed)
         self._threads.shutdown()
 
     def round_ages(self) -> dict[str, float]:
@@ -89,6 +97,7 @@ class ActLoop:
                 if not moved:
                     await asyncio.sleep(self._step_s)
         except Exception as error:  # noqa: BLE001 - reported; the process exits and resumes from the ledger
+            self._has_failed = True
             log_failure(_log, f"act ({name})", error)
             self._on_failure("act", error)
 

@@ -26,7 +26,13 @@ def told(error: BaseException) -> str:
 
 
 def log_failure(log: logging.Logger, part: str, error: BaseException) -> None:
-    """Write what failed and where, as a trace of our code: no values, and no foreign error's own words."""
+    """Write what failed and where, as a trace of our code: no values, and no foreign error's own words.
+
+    Our own errors say everything in their one line, which the program repeats as its last.
+    """
+    if isinstance(error, StorageError | StoreError):
+        log.info("%s failed: %s", part, told(error))
+        return
     lines = [f"{part} failed: {told(error)}"]
     seen: BaseException | None = error
     while seen is not None:

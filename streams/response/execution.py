@@ -29,14 +29,12 @@ class Execution:
         target_of: Callable[[str], RollbackTarget | None],
         settings: ActSettings,
         clock: Callable[[], int],
-        bucket_ms: int,
         wording: Wording,
     ) -> None:
         self._ledger = ledger
         self._target_of = target_of
         self._settings = settings
         self._clock = clock
-        self._bucket_ms = bucket_ms
         self._wording = wording
 
     async def advance(self) -> int:
@@ -136,7 +134,6 @@ class Execution:
             to_release=act.to_release,
             called_at_ms=act.called_at_ms,
             now_ms=self._clock(),
-            bucket_ms=self._bucket_ms,
             baseline=act.decision.baseline,
             settings=self._settings,
         )

@@ -6,6 +6,7 @@ somebody else moved the act and nothing is written.
 """
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -83,6 +84,7 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
+        self._turn = threading.Lock()
         self._engine = create_engine(url)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
@@ -91,8 +93,12 @@ class Ledger:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Return one transaction: committed at the end of the block, undone if it raises."""
-        with self._engine.begin() as transaction:
+        """Return one transaction: committed at the end of the block, undone if it raises.
+
+        The threads of one process take turns here: a database that is asked again and again for its write
+        lock would let the busiest of them go first for ever.
+        """
+        with self._turn, self._engine.begin() as transaction:
             yield transaction
 
     def close(self) -> None:

@@ -44,8 +44,8 @@ class ResponseMachine:
     clock
         Act's clock: Unix milliseconds. Deadlines and retries follow it.
     bucket_s
-        Length of the buckets of the status signals, in seconds of event time: ``at_ms`` of a status is the
-        end of its bucket, and only a bucket that began after the call says anything about it.
+        Length of the buckets of event time, in seconds. Only a status whose period began after the call says
+        anything about it; one that does not say when it began covers the one bucket that ends with it.
 
     Notes
     -----
@@ -67,6 +67,7 @@ class ResponseMachine:
         self._targets = dict(targets)
         self._settings = settings
         self._clock = clock
+        self._bucket_ms = int(bucket_s * 1000)
         self._wording = Wording(channels=tuple(notifiers), page_url=settings.page_url)
         self._delivery = Delivery(ledger=ledger, notifiers=notifiers, clock=clock)
         self._execution = Execution(
@@ -74,7 +75,6 @@ class ResponseMachine:
             target_of=self._target_of,
             settings=settings,
             clock=clock,
-            bucket_ms=int(bucket_s * 1000),
             wording=self._wording,
         )
 
@@ -231,6 +231,7 @@ class ResponseMachine:
                 seen = Observation(
                     test=stream.test,
                     release=stream.release,
+                    from_ms=signal.at_ms - self._bucket_ms if signal.from_ms is None else signal.from_ms,
                     at_ms=signal.at_ms,
                     n=signal.n,
                     mean=signal.mean,

@@ -131,6 +131,7 @@ watches: Final = Table(
     Column("action_id", String(64), nullable=False),
     Column("test", String(16), nullable=False),
     Column("release", String(256), nullable=False),
+    Column("from_ms", BigInteger, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Column("n", Integer, nullable=False),
     Column("mean", Float, nullable=False),

@@ -14,14 +14,16 @@ LEAST_MARGIN = 0.02
 
 
 class Observation(Struct, frozen=True, kw_only=True):
-    """One closed bucket of one stream, as its status signal told it.
+    """One status period of one stream, as its status signal told it.
 
-    ``at_ms`` is the end of the bucket in event time. ``mean`` is the served share of ``release`` where
-    ``test`` is ``share``, and the mean of the decision's metric where it is ``reference``.
+    ``from_ms`` is the start of its first bucket in event time, ``at_ms`` the end of its last. ``mean`` is the
+    served share of ``release`` where ``test`` is ``share``, and the mean of the decision's metric where it is
+    ``reference``.
     """
 
     test: Literal["share", "reference"]
     release: str
+    from_ms: int
     at_ms: int
     n: int
     mean: float
@@ -44,15 +46,14 @@ def judge(
     to_release: str,
     called_at_ms: int,
     now_ms: int,
-    bucket_ms: int,
     baseline: float | None,
     settings: ActSettings,
 ) -> Finding:
     """Return whether traffic has left `from_release` and the metric of `to_release` is back.
 
-    Converged: the served share of `from_release` was at most ``share_epsilon`` in two closed buckets with
+    Converged: the served share of `from_release` was at most ``share_epsilon`` in two status periods with
     traffic, one after the other, that lie wholly after the call. Recovered: still so in the two latest, and
-    the mean over at least ``recover_units`` units of `to_release`, from the buckets wholly after convergence,
+    the mean over at least ``recover_units`` units of `to_release`, from the periods wholly after convergence,
     is not worse than the baseline by more than max(0.02, two standard errors). A score in [0, 1] with mean b
     has a variance of at most b (1 - b), which is what the standard error takes. Missing data is never
     recovery: it ends in ``failed`` when the time is up.
@@ -63,14 +64,12 @@ def judge(
         Observations of both kinds, any order.
     called_at_ms, now_ms
         When the target accepted the move, and now, by act's clock.
-    bucket_ms
-        Length of a bucket, so that its start is known.
     baseline
         Used where the observations carry none.
     """
-    shares = _shares_after(seen, from_release, called_at_ms + bucket_ms)
+    shares = _shares_after(seen, from_release, called_at_ms)
     converged_at_ms = _converged_at(shares, settings.share_epsilon)
-    detail: dict[str, Any] = {"buckets": len(shares), "share": shares[-1].mean if shares else None}
+    detail: dict[str, Any] = {"periods": len(shares), "share": shares[-1].mean if shares else None}
     waited_ms = now_ms - called_at_ms
     if converged_at_ms is None:
         if waited_ms >= settings.converge_s * 1000:
@@ -83,7 +82,7 @@ def judge(
         if one.test == "reference"
         and one.release == to_release
         and one.n > 0
-        and one.at_ms >= converged_at_ms + bucket_ms
+        and one.from_ms >= converged_at_ms
     ]
     back = _is_back(after, baseline, settings.recover_units, detail)
     if back and all(one.mean <= settings.share_epsilon for one in shares[-2:]):
@@ -93,13 +92,16 @@ def judge(
     return Finding(verdict="waiting", reason="recovering", detail=detail)
 
 
-def _shares_after(seen: Sequence[Observation], release: str, first_end_ms: int) -> list[Observation]:
-    # A retired release's own count is zero, so a bucket has traffic when any release of it was served.
+def _shares_after(seen: Sequence[Observation], release: str, called_at_ms: int) -> list[Observation]:
+    # A retired release's own count is zero, so a period has traffic when any release was served in it.
     busy = {one.at_ms for one in seen if one.test == "share" and one.n > 0}
     shares = [
         one
         for one in seen
-        if one.test == "share" and one.release == release and one.at_ms >= first_end_ms and one.at_ms in busy
+        if one.test == "share"
+        and one.release == release
+        and one.from_ms >= called_at_ms
+        and one.at_ms in busy
     ]
     return sorted(shares, key=lambda one: one.at_ms)
 

@@ -163,7 +163,7 @@ def main() -> int:
     ]
     entries: list[Entry] = []
     report.line(
-        "door: validate, redact, hash", fresh_cpu(lambda part: entries.extend(admitted(part)), payloads)
+        "door: validate, redact, hash", fresh_cpu(lambda part: entries.extend(admitted(list(part))), payloads)
     )
     interactions = [e.record for e in entries if isinstance(e.record, Interaction)]
     parts = assemble(Settings())

@@ -38,8 +38,8 @@ KILLS = int(os.environ.get("PLUMBLINE_CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("PLUMBLINE_CHAOS_SEED", "5"))
 BATCH = 50
 PAUSE_S = 0.02
-TAIL = 1_000
-"""Sent after the kills: some three minutes of event time, in which the one act meets its deadline."""
+TAIL = 800
+"""Sent after the kills: two minutes of event time and more, in which the one act meets its deadline."""
 
 
 class Process:

@@ -29,6 +29,11 @@ def test_it_says_what_got_worse_than_what_by_how_much_and_since_when():
     )
 
 
+def test_a_candidate_that_cannot_be_compared_is_not_called_worse():
+    text = said("2.3", reason="blind_no_arm_stamped", verbs=("page",), metric="routing", effect=None)
+    assert text == "support 2.4 cannot be compared with 2.3: its traffic carries no arm with a share."
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -119,3 +119,15 @@ def test_keyed_hash():
     assert key_id(key) != key_id(other)
     with pytest.raises(ValueError, match="at least 16 bytes"):
         keyed_hash("user", b"short")
+
+
+def test_two_numbers_side_by_side_are_both_replaced():
+    for text in ("415-555-0132 415-555-0133", "(415) 555-0132 (415) 555-0133", "+14155550132 +14155550133"):
+        assert Redactor().redact(text, "prompt")[0] == "[PHONE] [PHONE]"
+
+
+def test_a_private_key_behind_a_password_word_goes_whole():
+    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7bq1kQ9l\n-----END RSA PRIVATE KEY-----"
+    redacted, _ = Redactor().redact(f"password: {key}", "prompt")
+    assert "MIIE" not in redacted
+    assert "[PRIVATE_KEY]" in redacted

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import msgspec
 import pytest
 
 from detectors.checks.rule_checks import RULE_CHECKS, decisions_of, declared, story, strong_signal
@@ -61,6 +62,87 @@ def test_a_new_start_of_the_release_is_a_new_episode():
     )
     again = decisions_of(SustainedRegression(), story(), later)
     assert first[0].decision_id != again[0].decision_id
+
+
+def blind(reason="no_arm_stamped", **fields):
+    return story(
+        detector="share_betting", state="blind", reason=reason, detected=False, worse=False, **fields
+    )
+
+
+def test_a_candidate_that_cannot_be_compared_pages_once_per_reason_and_episode():
+    rule, memory = SustainedRegression(closings=3), {}
+    made = decisions_of(rule, [*blind(), *blind("share_mismatch")], declared("candidate"), memory)
+    assert {(one.reason, one.verbs) for one in made} == {
+        ("blind_no_arm_stamped", ("page",)), ("blind_share_mismatch", ("page",)),
+    }  # fmt: skip
+    assert len({one.decision_id for one in made}) == 2
+    assert not decisions_of(SustainedRegression(closings=3), blind()[:2], declared("candidate"))
+    seen = strong_signal(detector="share_betting", state="steady", detected=False)
+    assert not decisions_of(
+        SustainedRegression(closings=3), [*blind()[:2], seen, *blind()[:2]], declared("candidate")
+    )
+    assert not decisions_of(SustainedRegression(), blind(), declared("stable"))
+
+
+def test_while_a_candidate_cannot_be_compared_its_reference_may_page():
+    rule, memory = SustainedRegression(), {}
+    decisions_of(rule, blind(), declared("candidate"), memory)
+    made = decisions_of(rule, story(test="reference"), declared("candidate"), memory)
+    assert {(one.reason, one.verbs) for one in made} == {("candidate_worse_than_reference", ("page",))}
+    decisions_of(
+        rule, [strong_signal(detector="share_betting", state="steady")], declared("candidate"), memory
+    )
+    assert not decisions_of(rule, story(test="reference"), declared("candidate"), memory)
+
+
+def test_each_alarm_of_a_release_pages_anew_and_its_rollback_is_decided_once():
+    rule, memory = SustainedRegression(), {}
+
+    def ids(role, test, onset):
+        signals = story(test=test, release="2.4", alarmed_at_ms=onset)
+        return {one.decision_id for one in decisions_of(rule, signals, declared(role), memory)}
+
+    first, second = ids("stable", "reference", 7), ids("stable", "reference", 8)
+    assert (len(first), len(second), len(first | second)) == (1, 1, 2)
+    assert ids("candidate", "arm", 7) == ids("candidate", "arm", 8)
+
+
+def in_segment(signal, segment, **fields):
+    stream = msgspec.structs.replace(signal.stream, segment=segment)
+    return msgspec.structs.replace(signal, stream=stream, **fields)
+
+
+def test_a_slice_is_silent_while_the_whole_has_an_unresolved_page():
+    rule, memory, releases = SustainedRegression(), {}, declared("stable")
+    whole = story(test="reference")
+    slices = [in_segment(one, "plan=pro") for one in whole]
+    assert decisions_of(rule, whole, releases, memory)
+    assert not decisions_of(rule, slices, releases, memory)
+    assert not decisions_of(rule, [strong_signal(test="reference", kind="change")], releases, memory)
+    decisions_of(rule, [in_segment(whole[0], "plan=pro", kind="cleared")], releases, memory)
+    assert not decisions_of(rule, slices, releases, memory)  # the slice ended, the whole did not
+    decisions_of(rule, [strong_signal(test="reference", kind="cleared")], releases, memory)
+    assert {one.segment for one in decisions_of(rule, slices, releases, memory)} == {"plan=pro"}
+    assert decisions_of(SustainedRegression(), slices, releases, {})
+
+
+def test_an_older_episode_leaves_nothing():
+    rule, memory = SustainedRegression(), {}
+    decisions_of(rule, [*blind(), *story(test="reference")], declared("candidate"), memory)
+    later = declared("candidate")
+    later["2.4"] = msgspec.structs.replace(later["2.4"], started_at_ms=99)
+    assert not decisions_of(rule, story(test="reference")[:2], later, memory)
+    assert memory["2.4"]["episode"] == "99"
+    assert memory["2.4"]["blind"] == {}
+
+
+def test_releases_that_nobody_declared_do_not_fill_the_memory():
+    rule, memory = SustainedRegression(), {}
+    for number in range(1_000):
+        decisions_of(rule, story(test="reference", release=f"r{number}")[:3], declared(None), memory)
+    assert len(memory) <= 100
+    assert "r999" in memory
 
 
 class Broken(SustainedRegression):

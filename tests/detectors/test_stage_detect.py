@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from detectors.records import Arm, Release, Score, Scorecard, Signal, Tick
 from detectors.stages import Delivery
-from detectors.stages.detect import DetectPlan, DetectStage
+from detectors.stages.detect import DetectStage
+from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState
 
 UNIT = 1_000
@@ -166,21 +167,92 @@ def test_served_shares_are_told_with_their_denominator_also_when_nothing_is_serv
 
 
 def test_releases_without_end_are_bounded_and_counted():
-    """A client that names a new release each time must not make every status longer."""
-    stage = DetectStage(plan(max_streams=10))
+    """A client that names a new release each time makes no status longer, and pushes out no real one."""
+    stage = DetectStage(plan(max_undeclared=5))
     records = [Release(deployment="d", release="0stable", role="stable", started_at_ms=0)]
-    for number in range(200):
-        records += [card(number, number * UNIT, release=f"r{number}"), *ticks(number * UNIT + 600)]
+    for number in range(60):
+        at_ms = number * UNIT
+        crowd = [card(1000 * number + n, at_ms, release=f"r{number}-{n}") for n in range(10)]
+        real = [card(-1000 * number - n, at_ms, release="real") for n in range(3)]
+        records += [*crowd, *real, card(10**6 + number, at_ms, release="0stable"), *ticks(at_ms)]
     state, outputs = run(stage, [*records, *ticks(10**6)])
-    by_time: dict[int, int] = {}
-    for one in signals(outputs):
-        if one.stream.test == "share":
-            by_time[one.at_ms] = by_time.get(one.at_ms, 0) + 1
-    assert max(by_time.values()) == 10
-    assert len(state.streams) <= 10
-    assert counted(state, "release_overflow") > 100
-    assert counted(state, "stream_overflow") + counted(state, "stream_shed") > 100
-    assert any(one.stream.release == "0stable" for one in signals(outputs))
+    at = {one.at_ms for one in signals(outputs)}
+    shares = {now: {one.stream.release for one in signals(outputs)
+                    if one.stream.test == "share" and one.at_ms == now} for now in at}  # fmt: skip
+    assert {len(names) for names in shares.values()} == {6}
+    assert all("0stable" in names for names in shares.values())
+    assert all("real" in names for names in shares.values())
+    assert len({stream.key.release for _, stream in state.streams.items()}) == 6
+    assert counted(state, "release_overflow") > 300
+    assert len(state.blobs.keys("stream")) == len(state.streams)
+
+
+def test_slices_are_shed_before_anything_declared_or_whole():
+    records = [Release(deployment="d", release="1", role="stable", started_at_ms=0)]
+    for number in range(40):
+        release = "1" if number % 2 else f"r{number}"
+        records += [card(number, number * UNIT, release=release, plan_name=f"p{number % 2}")]
+        records += ticks(number * UNIT)
+    state, _ = run(DetectStage(plan(max_streams=6)), [*records, *ticks(10**6)])
+    kept = {(stream.key.release, stream.key.segment) for _, stream in state.streams.items()}
+    assert {("1", "all"), ("1", "plan=p1")} <= kept
+    assert {release for release, segment in kept if segment == "all"} == {
+        "1",
+        *(f"r{n}" for n in range(0, 40, 2)),
+    }
+    assert counted(state, "stream_shed") > 0
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_is_shed_does_not_depend_on_restarts(restart):
+    records = []
+    for number in range(40):
+        names = [f"r{n}" for n in range(6)] if number == 7 else [f"r{(number + n) % 4}" for n in range(2)]
+        records += [card(10 * number + n, number * UNIT, release=name, plan_name=f"p{number % 3}")
+                    for n, name in enumerate(names)]  # fmt: skip
+        records += ticks(number * UNIT)
+    stage = DetectStage(plan(max_streams=8, max_undeclared=4))
+    whole = run(stage, records)[0]
+    state, _ = run(stage, records, batch=3, restart=restart)
+    assert sorted(state.streams) == sorted(whole.streams)
+    assert state.counts == whole.counts
+    assert counted(state, "stream_shed") > 0
+    assert counted(state, "release_overflow") > 0
+
+
+def test_hostile_names_in_one_bucket_cost_as_much_as_fifty():
+    """Work is counted in units that reach a stream, not in seconds."""
+
+    def crowd(releases):
+        cards = [card(n, n % UNIT, release=f"r{n % releases}") for n in range(1_500)]
+        state, outputs = run(DetectStage(plan()), [*cards, *ticks(10**6)])
+        return len(state.streams), len(signals(outputs)), counted(state, "release_overflow")
+
+    few, many = crowd(50), crowd(1_500)
+    assert few[:2] == many[:2]
+    assert (few[2], many[2]) == (0, 1_450)
+
+
+def test_deployments_without_end_are_bounded_and_counted_under_no_name():
+    records = [Release(deployment="mine", release="1", role="stable", started_at_ms=0)]
+    records += [card(n, n, deployment=f"d{n:03}") for n in range(100)]
+    records += [card(n, n, deployment="mine") for n in range(100)]
+    stage = DetectStage(plan(max_deployments=10))
+    state, outputs = run(stage, [*records, *ticks(5_000)])
+    state, more = run(stage, [card(7, 0, deployment="d099"), card(8, 0, deployment="d000")], state=state)
+    assert {one.stream.deployment for one in signals(outputs)} == {"mine", *(f"d{n:03}" for n in range(10))}
+    assert state.counts["deployment_overflow"] == {"": 90}
+    assert state.counts["late"] == {"": 1, "d000": 1}
+    assert more == []
+
+
+def test_a_share_covers_the_whole_status_period():
+    cards = [card(n, n * 100, release="2" if n < 10 else "1") for n in range(50)]  # 2 serves the first second
+    stage = DetectStage(plan(status_ms=5 * UNIT))
+    _, outputs = run(stage, [*cards, *ticks(10**6)])
+    last = {one.stream.release: (one.mean, one.n, one.from_ms, one.at_ms) for one in signals(outputs)
+            if one.stream.test == "share" and one.at_ms == 5 * UNIT}  # fmt: skip
+    assert last == {"1": (1.0, 40, UNIT, 5 * UNIT), "2": (0.0, 40, UNIT, 5 * UNIT)}
 
 
 def test_values_of_a_slice_are_bounded_and_counted():

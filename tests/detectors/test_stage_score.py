@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.checks.scorer_checks import HOSTILE_TEXTS
-from detectors.records import Arm, Interaction, Release, Score, Scorecard, Tick
+from detectors.records import Arm, Interaction, Release, Score, Scorecard, Span, Tick
 from detectors.records.codec import decode, encode
 from detectors.scorers import SCORERS
 from detectors.stages import Delivery
@@ -66,6 +66,11 @@ def only(answer) -> Score:
         (Score(name="fixed", value="high"), "errored", "TypeError"),
         (Score(name="fixed", value=0.5, label=7), "errored", "ValidationError"),
         (Score(name="fixed", value=0.5, direction="up"), "errored", "ValidationError"),
+        (Score(name="fixed", value=0.5, flags=None), "errored", "ValidationError"),
+        (Score(name="fixed", value=0.5, flags=(1,)), "errored", "ValidationError"),
+        (Score(name="fixed", value=0.5, spans=(Span("r", 0.5, 1, "r"),)), "errored", "ValidationError"),
+        (Score(name="fixed", value=0.5, spans=("response",)), "errored", "ValidationError"),
+        (Score(name="fixed", value=True), "errored", "ValidationError"),
     ],
 )  # fmt: skip
 def test_a_scorer_that_goes_wrong_costs_its_own_score(answer, status, reason):

@@ -1,4 +1,4 @@
-"""ReferenceStream and ArmStream: what they say at the close of each bucket, and after a restart the same."""
+"""ReferenceStream: what it says at the close of each bucket, and after a restart the same."""
 
 from random import Random
 
@@ -8,9 +8,9 @@ import pytest
 from detectors.drift.confidence_sequence import mean_interval
 from detectors.records import StreamKey
 from detectors.records.ids import content_digest
-from detectors.stages.arm_stream import ArmStream
 from detectors.stages.moments import Moments
-from detectors.stages.reference_stream import MIN_EFFECT_UNITS, ReferenceBuilder, ReferenceStream, is_worse
+from detectors.stages.reference_builder import ReferenceBuilder
+from detectors.stages.reference_stream import MIN_EFFECT_UNITS, ReferenceStream, is_worse
 from detectors.stages.units import UnitValue
 
 BUCKET_MS = 60_000
@@ -19,7 +19,7 @@ UNITS = 50  # a bucket
 
 def unit_of(bucket, i, value, *, release="v1", share=None):
     name = f"{bucket}-{i:03d}"
-    return UnitValue(release, name, "", share, "helpful", value, "higher", "1", (f"i-{name}",))
+    return UnitValue(release, name, share, "helpful", value, "higher", "1", (f"i-{name}",))
 
 
 def coins(random, bucket, mean, count=UNITS):
@@ -33,7 +33,7 @@ def pinned(random, mean=0.9, count=2000, key=None):
 
 
 def reference_stream(direction="higher"):
-    return ReferenceStream(StreamKey("chat", "v1", "all", "helpful", "reference"), direction, "1")
+    return ReferenceStream(StreamKey("chat", "v1", "all", "helpful", "reference"), direction, "1", "0")
 
 
 def run_reference(stream, random, buckets, mean, *, first=0, status_every=1):
@@ -43,29 +43,6 @@ def run_reference(stream, random, buckets, mean, *, first=0, status_every=1):
         stream.feed(coins(random, bucket, mean), bucket * BUCKET_MS)
         at_ms = (bucket + 1) * BUCKET_MS
         said += stream.signals(at_ms, "stable", status_due=bucket % status_every == status_every - 1)
-    return said
-
-
-def arm_bucket(random, bucket, *, share=0.2, routed=None, canary=0.9, stable=0.9):
-    """Return one bucket of both releases; a unit's share is that of the release which answered it."""
-    units = []
-    for i in range(UNITS):
-        treated = random.random() < (share if routed is None else routed)
-        value = float(random.random() < (canary if treated else stable))
-        release, own = ("v2", share) if treated else ("v1", 1.0 - share)
-        units.append(unit_of(bucket, i, value, release=release, share=own))
-    return units
-
-
-def arm_stream(direction="higher", alpha=0.001):
-    return ArmStream(StreamKey("chat", "v2", "all", "helpful", "arm"), direction, "1", alpha)
-
-
-def run_arm(stream, random, buckets, *, first=0, **world):
-    said = []
-    for bucket in range(first, first + buckets):
-        stream.feed(arm_bucket(random, bucket, **world), bucket * BUCKET_MS)
-        said += stream.signals((bucket + 1) * BUCKET_MS, "candidate", status_due=True)
     return said
 
 
@@ -213,72 +190,90 @@ def test_a_warming_stream_is_restored_too():
     assert said[0][0].state == "warming"
 
 
-# ArmStream
+def test_an_improvement_does_not_disarm():
+    stream, random = reference_stream(), Random(21)
+    stream.compare_with(pinned(random, mean=0.8), tolerance=0.02, alpha=1e-4)
+    better = run_reference(stream, random, 40, 0.97)
+    assert not any(s.detected or s.kind == "change" for s in better)
+    worse = run_reference(stream, random, 40, 0.5, first=40)
+    (change,) = (s for s in worse if s.kind == "change")
+    assert change.worse
+    assert abs(change.began_at_ms - 40 * BUCKET_MS) <= 2 * BUCKET_MS
+    assert worse[-1].effect == pytest.approx(-0.3, abs=0.05)
 
 
-def test_a_canary_that_is_no_worse_stays_steady_and_its_status_counts_all_its_units():
-    stream = arm_stream()
-    said = run_arm(stream, Random(10), 30)
-    assert all(s.kind == "status" and not s.detected and not s.bad for s in said)
-    last = said[-1]
-    assert last.n_total == 30 * UNITS
-    assert last.n == last.effect_n
-    assert last.effect_n == pytest.approx(300, abs=60)
-    assert last.interval.low < 0.0 < last.interval.high
-    assert (last.detector, last.role, last.reason) == ("arm_betting", "candidate", "")
+def test_a_neutral_metric_is_watched_on_both_sides():
+    for after in (0.2, 0.8):
+        stream, random = reference_stream("neutral"), Random(22)
+        stream.compare_with(pinned(random, mean=0.5), tolerance=0.02, alpha=1e-4)
+        assert any(s.kind == "change" for s in run_reference(stream, random, 40, after))
 
 
-def test_without_a_canary_unit_an_arm_says_nothing():
-    stream = arm_stream()
-    stream.feed([unit_of(0, i, 1.0, release="v1", share=0.8) for i in range(20)], 0)
-    assert stream.signals(BUCKET_MS, "candidate", status_due=True) == []
-    stream.feed([unit_of(1, 0, 1.0, release="v2", share=None)], BUCKET_MS)  # routed, but by no known coin
-    assert stream.signals(2 * BUCKET_MS, "candidate", status_due=True) == []
+def falls_and_returns(stream, random):
+    """Return the signals of two falls, with a return between them and after."""
+    stream.compare_with(pinned(random), tolerance=0.02, alpha=1e-4)
+    said = []
+    for first, mean in ((0, 0.9), (20, 0.5), (40, 0.9), (80, 0.5), (100, 0.9)):
+        said += run_reference(stream, random, 40 if first in (40, 100) else 20, mean, first=first)
+    return said
 
 
-def test_a_worse_canary_is_announced_once_with_its_effect_beginning_and_examples():
-    stream = arm_stream()
-    said = run_arm(stream, Random(11), 60, first=5, canary=0.7)
-    (change,) = (s for s in said if s.kind == "change")
-    assert (change.state, change.worse, change.began_at_ms) == ("drift", True, 5 * BUCKET_MS)
-    assert change.evidence >= change.threshold == pytest.approx(3.0)
-    assert change.interval.low < change.effect < change.interval.high < 0.0
-    last = said[-1]
-    assert last.interval.low <= -0.2 <= last.interval.high
-    assert last.interval.high - last.interval.low < 0.17
-    assert (len(last.bad), len(last.good)) == (5, 5)
-    assert all(not s.bad and s.began_at_ms is None for s in said if not s.detected)
+def test_what_is_back_is_cleared_and_can_alarm_again():
+    said = falls_and_returns(reference_stream(), Random(23))
+    turns = [s for s in said if s.kind != "status"]
+    assert [s.kind for s in turns] == ["change", "cleared", "change", "cleared"]
+    minutes = [s.at_ms // BUCKET_MS for s in turns]
+    assert 20 < minutes[0] <= 25
+    assert 45 <= minutes[1] <= 55
+    assert 80 < minutes[2] <= 85
+    assert 105 <= minutes[3] <= 115
+    assert len({s.signal_id for s in said}) == len(said)
+    cleared = turns[1]
+    assert (cleared.state, cleared.detected, cleared.alarmed_at_ms) == ("steady", False, turns[0].at_ms)
+    between = [s for s in said if s.kind == "status" and turns[1].at_ms < s.at_ms < turns[2].at_ms]
+    assert not any(s.detected or s.effect or s.began_at_ms or s.alarmed_at_ms or s.bad for s in between)
+    during = [s for s in said if s.kind == "status" and turns[2].at_ms <= s.at_ms < turns[3].at_ms]
+    assert {s.alarmed_at_ms for s in during} == {turns[2].at_ms}
 
 
-def test_lower_is_better_turns_the_question_and_not_the_effect():
-    stream = arm_stream("lower")
-    said = run_arm(stream, Random(12), 60, canary=0.3, stable=0.1)
-    assert said[-1].detected
-    assert said[-1].worse
-    assert said[-1].effect == pytest.approx(0.2, abs=0.05)
-    assert said[-1].interval.low > 0.0
+def test_a_small_change_that_stays_is_not_cleared():
+    for seed in range(5):
+        stream, random = reference_stream(), Random(seed)
+        stream.compare_with(pinned(random), tolerance=0.0, alpha=1e-4)
+        said = run_reference(stream, random, 200, 0.84)
+        assert [s.kind for s in said if s.kind != "status"] == ["change"]
 
 
-def test_a_contradicted_share_makes_the_arm_blind():
-    stream = arm_stream()
-    said = run_arm(stream, Random(13), 80, routed=0.5, canary=0.3)
-    assert (said[-1].state, said[-1].reason) == ("blind", "share_mismatch")
-    assert not said[-1].detected
-    assert said[-1].bad == ()
-    assert said[-1].evidence >= said[-1].threshold  # there is evidence, and nobody can say of what
+def test_few_units_or_few_periods_clear_nothing():
+    stream, random = reference_stream(), Random(25)
+    stream.compare_with(pinned(random), tolerance=0.02, alpha=1e-4)
+    run_reference(stream, random, 10, 0.2)
+    said = run_reference(stream, random, 4, 1.0, first=10)  # many units in four periods
+    for bucket in range(14, 40):  # and then one unit a period
+        stream.feed([unit_of(bucket, 0, 1.0)], bucket * BUCKET_MS)
+        said += stream.signals((bucket + 1) * BUCKET_MS, "stable", status_due=True)
+        if any(s.kind == "cleared" for s in said):
+            break
+    assert [s.kind for s in said[:4]] == ["status"] * 4
 
 
-@pytest.mark.parametrize("cut", [0, 1, 9, 30])
-def test_a_restored_arm_stream_says_the_same(cut):
-    whole, random = arm_stream(), Random(14)
-    run_arm(whole, random, cut, canary=0.75)
-    resumed, again = ArmStream.from_state(over_the_wire(whole.to_state())), Random()
+def test_a_status_says_where_its_period_began():
+    stream, random = reference_stream(), Random(26)
+    said = run_reference(stream, random, 9, 0.9, status_every=3)
+    assert [s.from_ms for s in said] == [0, 3 * BUCKET_MS, 6 * BUCKET_MS]
+
+
+@pytest.mark.parametrize("cut", range(22, 60, 6))
+def test_a_stream_restored_while_it_recovers_says_the_same(cut):
+    whole, random = reference_stream(), Random(27)
+    whole.compare_with(pinned(random), tolerance=0.02, alpha=1e-4)
+    run_reference(whole, random, 20, 0.4)
+    run_reference(whole, random, cut - 20, 0.9, first=20)
+    resumed, again = ReferenceStream.from_state(over_the_wire(whole.to_state())), Random()
     again.setstate(random.getstate())
-    expected = run_arm(whole, random, 50 - cut, first=cut, canary=0.75)
-    assert run_arm(resumed, again, 50 - cut, first=cut, canary=0.75) == expected
-    assert over_the_wire(resumed.to_state()) == over_the_wire(whole.to_state())
-    assert expected[-1].detected
-    assert len(msgspec.msgpack.encode(whole.to_state())) < 2_000
+    expected = run_reference(whole, random, 30, 0.9, first=cut)
+    assert run_reference(resumed, again, 30, 0.9, first=cut) == expected
+    assert resumed.to_state() == over_the_wire(whole.to_state())
 
 
 def test_a_neutral_metric_is_never_worse():

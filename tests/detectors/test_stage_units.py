@@ -12,7 +12,6 @@ from detectors.stages.units import (
     SegmentTable,
     bucket_of,
     entry_of,
-    served_counts,
     unit_values,
 )
 
@@ -25,7 +24,7 @@ entries = st.lists(
     max_size=30,
 ).map(
     lambda rows: [
-        Entry(f"{n:03}", release, unit, "arm", 0.5, {"plan": plan}, (Measure("m", value, "higher", "1"),))
+        Entry(f"{n:03}", release, unit, "arm", 0.5, {"plan": plan}, (Measure("m", value, "higher", "1"),), -n)
         for n, (unit, release, plan, value) in enumerate(rows)
     ]
 )  # fmt: skip
@@ -46,17 +45,17 @@ def test_order_does_not_matter(rows, seed, top):
 def test_everything_counts_once_in_all_and_once_in_its_slice(rows, top):
     table = SegmentTable({"plan": top}, {})
     table.admit(rows)
-    by_segment = unit_values(rows, table)
+    found = unit_values(rows, table)
     ids = sorted(row.interaction_id for row in rows)
-    assert sorted(i for unit in by_segment.get("all", []) for i in unit.interaction_ids) == ids
-    slices = [unit for label, units in by_segment.items() if label != "all" for unit in units]
+    assert sorted(i for unit in found.get("all", []) for i in unit.interaction_ids) == ids
+    slices = [unit for label, units in found.items() if label != "all" for unit in units]
     assert sorted(i for unit in slices for i in unit.interaction_ids) == ids
-    for units in by_segment.values():
+    for units in found.values():
         keys = [(unit.unit, unit.release) for unit in units]
         assert keys == sorted(set(keys))
         assert all(0.0 <= unit.value <= 1.0 for unit in units)
     assert len(table.kept.get("plan", [])) <= top
-    assert len(by_segment) <= 1 + top + 1
+    assert len(found) <= 1 + top + 1
 
 
 def test_the_mean_of_a_unit_is_exact():
@@ -65,25 +64,50 @@ def test_the_mean_of_a_unit_is_exact():
     assert unit.value == 0.1
 
 
-def test_versions_and_arms_are_not_mixed():
-    def row(name, version, arm):
-        return Entry(name, "1", "u", arm, None, {}, (Measure("m", 0.5, "higher", version),))
+def row(name, *, unit="u", release="1", plan="a", at_ms=0, version="1", arm="x", share=None, value=0.5):
+    return Entry(
+        name, release, unit, arm, share, {"plan": plan}, (Measure("m", value, "higher", version),), at_ms
+    )
 
-    rows = [row("a", "1", "x"), row("b", "2", "x"), row("c", "1", "y")]
-    assert len(unit_values(rows, SegmentTable({}, {}))["all"]) == 3
+
+def by_segment(rows):
+    table = SegmentTable({"plan": 5}, {})
+    table.admit(rows)
+    return unit_values(rows, table)
+
+
+def test_versions_and_releases_are_not_mixed_and_arms_are_no_other_unit():
+    rows = [row("a"), row("b", version="2"), row("c", arm="y"), row("d", release="2")]
+    found = by_segment(rows)["all"]
+    assert [(one.release, one.version, one.interaction_ids) for one in found] == [
+        ("1", "1", ("a", "c")), ("1", "2", ("b",)), ("2", "1", ("d",)),
+    ]  # fmt: skip
+
+
+def test_a_unit_counts_in_the_slice_of_its_first_interaction_alone():
+    """One user who switches plans within a bucket must not spend the budget of false alarms twice."""
+    rows = [row("z", plan="free", at_ms=1), row("a", plan="pro", at_ms=2), row("b", plan="free", at_ms=2)]
+    found = by_segment(rows)
+    assert set(found) == {"all", "plan=free"}
+    assert found["plan=free"] == found["all"]
+    tied = by_segment([row("b", plan="free", at_ms=1), row("a", plan="pro", at_ms=1)])
+    assert set(tied) == {"all", "plan=pro"}
+
+
+def test_the_share_of_a_unit_is_the_first_that_was_stamped():
+    (unit,) = by_segment([row("a", at_ms=1), row("b", at_ms=2, share=0.25)])["all"]
+    assert unit.share == 0.25
 
 
 def test_the_table_keeps_first_come_and_counts_the_rest():
-    def row(plan):
-        return Entry(plan, "1", "u", "", None, {"plan": plan}, ())
-
+    rows = {plan: row(plan, plan=plan) for plan in "abc"}
     table = SegmentTable({"plan": 2}, {})
-    assert table.admit([row("b"), row("a"), row("c")])
+    assert table.admit([rows["b"], rows["a"], rows["c"]])
     assert table.kept == {"plan": ["a", "b"]}
     assert table.overflow == 1
-    assert not table.admit([row("c"), row("a")])
-    assert table.labels(row("c")) == ["all", "plan=other"]
-    assert table.labels(row("a")) == ["all", "plan=a"]
+    assert not table.admit([rows["c"], rows["a"]])
+    assert table.labels(rows["c"]) == ["all", "plan=other"]
+    assert table.labels(rows["a"]) == ["all", "plan=a"]
 
 
 def test_a_slice_that_nobody_configured_is_other():
@@ -101,11 +125,10 @@ def test_a_bucket_holds_its_times(at_ms, unit_ms):
 
 def test_an_entry_keeps_scored_values_only():
     card = Scorecard(
-        deployment="d", interaction_id="i", release="1", event_time_ms=0, received_at_ms=0, unit="u",
+        deployment="d", interaction_id="i", release="1", event_time_ms=7, received_at_ms=0, unit="u",
         scores=(Score(name="a", value=0.0), Score(name="b", status="abstained")), arm=Arm("x", 0.25),
         segments={"s": "v"},
     )  # fmt: skip
     entry = entry_of(card)
     assert [measure.metric for measure in entry.measures] == ["a"]
-    assert (entry.arm, entry.share, entry.segments) == ("x", 0.25, {"s": "v"})
-    assert served_counts([entry, entry]) == {"1": 2}
+    assert (entry.arm, entry.share, entry.segments, entry.event_time_ms) == ("x", 0.25, {"s": "v"}, 7)

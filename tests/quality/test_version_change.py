@@ -18,18 +18,22 @@ def test_the_report_names_what_moved(data_dir: Path, tmp_path: Path) -> None:
     shared = ["--data-dir", str(tmp_path / "data")]
     replays = (("gpt-4-0314", "stable", "2025-01-01"), ("gpt-4-0613", "candidate", "2025-02-01"))
     for release, role, start in replays:
-        command = ["replay", str(data_dir / ANSWERS / f"{release}.jsonl"), *shared, "--deployment", "assistant"]
+        answers = data_dir / ANSWERS / f"{release}.jsonl"
+        command = ["replay", str(answers), *shared, "--deployment", "assistant"]
         command += ["--release", release, "--role", role, "--start", start, "--step-s", "60"]
         for pair in MAPPING:
             command += ["--map", pair]
         done = CliRunner().invoke(plumbline, command)
         assert done.exit_code == 0, done.output
         assert "500 accepted" in done.output
-    told = CliRunner().invoke(plumbline, ["compare", "assistant", "gpt-4-0314", "gpt-4-0613", *shared])
+    compare = ["compare", "assistant", "gpt-4-0314", "gpt-4-0613", *shared]
+    told = CliRunner().invoke(plumbline, compare)
     assert "moved: " in told.output
-    done = CliRunner().invoke(plumbline, ["compare", "assistant", "gpt-4-0314", "gpt-4-0613", *shared, "--json"])
+    done = CliRunner().invoke(plumbline, [*compare, "--json"])
     rows = {row.metric: row for row in msgspec.json.decode(done.output, type=list[Comparison])}
-    assert all(row.paired and row.interval.low <= row.difference <= row.interval.high for row in rows.values())
+    assert all(
+        row.paired and row.interval.low <= row.difference <= row.interval.high for row in rows.values()
+    )
     for metric, sign in (("answer_length", -1), ("answer_code", -1), ("hedging", +1)):
         assert rows[metric].moved, metric
         assert rows[metric].difference * sign > 0, metric

@@ -31,8 +31,8 @@ def test_without_a_list_every_part_is_there_and_the_log_is_told():
 
 
 def test_a_list_gives_what_it_names_in_its_order():
-    parts = assemble(parse_settings('[[scorer]]\nname = "refusal"\n[[scorer]]\nname = "hedging"'))
-    assert [scorer.name for scorer in parts.score._scorers] == ["refusal", "hedging"]
+    parts = assemble(parse_settings('[[scorer]]\nname = "over_refusal"\n[[scorer]]\nname = "hedging"'))
+    assert [scorer.name for scorer in parts.score._scorers] == ["over_refusal", "hedging"]
 
 
 def test_the_false_alarms_are_shared_by_what_may_page():

@@ -38,7 +38,8 @@ def in_process(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
     """Return the only line that was said; the log may have begun before it."""
     assert done.returncode in {1, 2}, (done.returncode, done.stdout, done.stderr)
-    lines = [line for line in done.stderr.strip().splitlines() if " INFO " not in line]
+    log = re.compile(r"\d{4}-\d\d-\d\d \d\d:.* (INFO|WARNING|ERROR) |  ")
+    lines = [line for line in done.stderr.strip().splitlines() if not log.match(line)]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("plumbline: ")
     assert "Traceback" not in done.stdout

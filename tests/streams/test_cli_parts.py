@@ -48,7 +48,7 @@ token_env = "DOOR"
 name = "plan"
 source = "attributes.plan"
 [[scorer]]
-name = "refusal"
+name = "helpful"
 [[rule]]
 name = "sustained_regression"
 closings = 3

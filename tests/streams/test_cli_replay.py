@@ -119,33 +119,35 @@ REFUSAL = "I'm sorry, but I can't help with that."
 SMALL = """
 [detect]
 reference_units = 100
-false_pages_per_week = 20
-units_per_week = 100
+units_per_week = 1000
+[[scorer]]
+name = "helpful"
 """
 
 
 def test_only_what_this_replay_changed_is_told_and_only_of_its_release(tmp_path):
     (tmp_path / "c.toml").write_text(SMALL, encoding="utf-8")
 
-    def replayed(first: int, release: str, response: str, role: str) -> str:
+    def replayed(first: int, releases: str, response: str, role: str) -> str:
         lines = [
-            line(n, id=f"{first}-{n}", release=release, conversation=f"{first}-{n}", response=response,
+            line(n, id=f"{first}-{n}", release=releases[n % len(releases)], conversation=f"{first}-{n}",
+                 prompt="How do I reset my password?", response=response,
                  event_time=START_MS + 60_000 * first + n * 2_000)
             for n in range(300)
         ]  # fmt: skip
         done = call(
             tmp_path, "replay", write(tmp_path, *lines), "--config", str(tmp_path / "c.toml"), "--deployment",
-            "d", "--release", release, "--role", role,
+            "d", "--release", releases[0], "--role", role, "--start", "2023-11-14",
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         return done.stdout
 
     good = "Open the settings page, choose Security and then Reset password."
     assert "change: " not in replayed(0, "1", good, "stable")
-    worse = replayed(10, "2", REFUSAL, "candidate")
-    assert "change: 2 refusal (all), reference test" in worse
-    assert "change: 1 " not in worse
-    assert "change: " not in replayed(20, "1", good, "stable")
+    worse = replayed(10, "23", REFUSAL, "candidate")
+    assert "change: 2 helpful (all), reference test" in worse
+    assert "change: 3 " not in worse
+    assert "change: " not in replayed(20, "21", good, "candidate")
 
 
 def scorecards(folder: Path) -> list[bytes]:

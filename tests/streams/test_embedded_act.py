@@ -68,7 +68,7 @@ def copies(world) -> list[tuple[str, str, int]]:
     return [(row.record.kind, row.record.state, row.record.seq) for row in rows]
 
 
-def test_a_receiver_that_hangs_delays_no_call_to_the_gateway(world):
+def test_a_receiver_that_hangs_delays_no_call_to_the_gateway(world, monkeypatch):
     async def story():
         hanging = Hanging()
         world.notifiers = {"pager": hanging}
@@ -82,10 +82,9 @@ def test_a_receiver_that_hangs_delays_no_call_to_the_gateway(world):
         world.now_ms += 8 * 60_000
         await until(lambda: ("rollback", "ROLLED_BACK", 3) in copies(world))
         assert [one.state for one in act._machine.notices()] == ["pending", "pending"]
-        for task in act._tasks:
-            task.cancel()
-        await asyncio.gather(*act._tasks, return_exceptions=True)
-        act._threads.shutdown()
+        monkeypatch.setattr("streams.embedded.act._FINISH_S", 0.05)
+        await act.close()
+        assert world.failures == []
 
     asyncio.run(story())
 
@@ -211,9 +210,7 @@ def test_a_failure_is_traced_without_the_text_it_carries(world, caplog):
         act.start()
         tell(world, decision(1))
         await until(lambda: world.failures)
-        act._stopping = True
-        await asyncio.gather(*act._tasks)
-        act._threads.shutdown()
+        await act.close()
 
     asyncio.run(story())
     assert [part for part, _ in world.failures] == ["act"]

@@ -45,6 +45,7 @@ def test_our_own_errors_keep_their_remedy(caplog):
     assert (
         told(StoreError("cannot insert: the disk is full")) == "StoreError: cannot insert: the disk is full"
     )
+    caplog.set_level("INFO")
     log_failure(logging.getLogger("plumbline"), "land", StorageError("journal.db: free space on its disk"))
     assert caplog.records[0].getMessage() == "land failed: StorageError: journal.db: free space on its disk"
 

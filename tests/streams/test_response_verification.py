@@ -12,14 +12,16 @@ CALL = 10 * MINUTE
 SETTINGS = ActSettings(converge_s=900, recover_s=7200, recover_units=200, share_epsilon=0.001)
 
 
-def share(minute, value, *, n=100, release="2.4"):
-    return Observation(test="share", release=release, at_ms=minute * MINUTE, n=n, mean=value)
+def share(minute, value, *, n=100, release="2.4", minutes=1):
+    from_ms = (minute - minutes) * MINUTE
+    return Observation(test="share", release=release, from_ms=from_ms, at_ms=minute * MINUTE, n=n, mean=value)
 
 
-def metric(minute, value, *, n=100, baseline=0.9, direction="higher"):
+def metric(minute, value, *, n=100, baseline=0.9, direction="higher", minutes=1):
     return Observation(
         test="reference",
         release="2.3",
+        from_ms=(minute - minutes) * MINUTE,
         at_ms=minute * MINUTE,
         n=n,
         mean=value,
@@ -35,7 +37,6 @@ def found(seen, *, minute, baseline=None):
         to_release="2.3",
         called_at_ms=CALL,
         now_ms=minute * MINUTE,
-        bucket_ms=MINUTE,
         baseline=baseline,
         settings=SETTINGS,
     )
@@ -50,6 +51,16 @@ def test_two_clean_buckets_and_the_metric_back():
 def test_buckets_that_began_before_the_call_say_nothing():
     seen = [share(9, 0.0), share(10, 0.0), share(11, 0.0), metric(12, 0.9, n=500)]
     assert found(seen, minute=12) == ("waiting", "converging")
+
+
+def test_a_long_period_that_began_before_the_call_says_nothing():
+    """Five buckets in one status: its end lies long after the call, its traffic does not."""
+    seen = [share(14, 0.0, minutes=5), share(19, 0.0, minutes=5), metric(25, 0.9, n=500)]
+    assert found(seen, minute=24) == ("waiting", "converging")
+    later = [share(15, 0.0, minutes=5), share(20, 0.0, minutes=5)]
+    pooled = metric(25, 0.9, n=500, minutes=6)  # its first bucket lies before convergence
+    assert found([*later, pooled], minute=25) == ("waiting", "recovering")
+    assert found([*later, metric(25, 0.9, n=500, minutes=5)], minute=25) == ("recovered", "recovered")
 
 
 def test_one_clean_bucket_between_dirty_ones_is_not_convergence():
