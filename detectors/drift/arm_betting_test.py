@@ -11,6 +11,7 @@ from river.base import Base
 
 from detectors.drift import detector
 from detectors.drift.confidence_sequence import BettingSequence
+from detectors.drift.saved_state import read_state
 from detectors.drift.share_betting_test import read_share
 from detectors.drift.trial import Arguments, Trial
 from detectors.drift.unit_value import read_unit_value
@@ -152,12 +153,7 @@ class ArmBettingTest(Base):
         ValueError
             If `state` is of another version or has the wrong shape.
         """
-        try:
-            read = msgspec.convert(state, ArmState)
-        except msgspec.ValidationError as error:
-            raise ValueError(f"not a state of ArmBettingTest: {error}") from error
-        if read.version != _VERSION:
-            raise ValueError(f"state version {read.version} is not {_VERSION}")
+        read = read_state(state, ArmState, of="ArmBettingTest", version=_VERSION)
         difference = BettingSequence.from_state(read.difference)
         new = cls(
             worse=read.worse,

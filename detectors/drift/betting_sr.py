@@ -10,6 +10,7 @@ from msgspec import Struct
 from river.base import DriftAndWarningDetector
 
 from detectors.drift import detector
+from detectors.drift.saved_state import read_state
 from detectors.drift.trial import Arguments, Trial
 from detectors.drift.unit_value import read_unit_value
 from detectors.records import Reference
@@ -182,12 +183,7 @@ class BettingSR(DriftAndWarningDetector):
         ValueError
             If `state` is of another version or has the wrong shape.
         """
-        try:
-            read = msgspec.convert(state, BettingState)
-        except msgspec.ValidationError as error:
-            raise ValueError(f"not a state of BettingSR: {error}") from error
-        if read.version != _VERSION:
-            raise ValueError(f"state version {read.version} is not {_VERSION}")
+        read = read_state(state, BettingState, of="BettingSR", version=_VERSION)
         new = cls(
             mean_low=read.mean_low,
             mean_high=read.mean_high,

@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 import msgspec
 from msgspec import Struct
 
+from detectors.drift.saved_state import read_state
 from detectors.drift.unit_value import read_unit_value
 from detectors.records import Interval
 
@@ -100,12 +101,7 @@ class BettingSequence:
         ValueError
             If `state` is of another version or has the wrong shape.
         """
-        try:
-            read = msgspec.convert(state, SequenceState)
-        except msgspec.ValidationError as error:
-            raise ValueError(f"not a state of BettingSequence: {error}") from error
-        if read.version != _VERSION:
-            raise ValueError(f"state version {read.version} is not {_VERSION}")
+        read = read_state(state, SequenceState, of="BettingSequence", version=_VERSION)
         new = cls(level=read.level)
         if len(read.sums) != len(new._sums):
             raise ValueError("not a state of BettingSequence: the number of sums differs")

@@ -6,6 +6,7 @@ from typing import Any, Final, Self
 import msgspec
 from msgspec import Struct
 
+from detectors.drift.saved_state import read_state
 from detectors.drift.unit_value import read_unit_value
 
 _VERSION: Final = 1
@@ -59,12 +60,9 @@ class ShareBettingTest:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Return the test that `state` was taken from; ValueError if it is not one."""
-        try:
-            read = msgspec.convert(state, ShareState)
-        except msgspec.ValidationError as error:
-            raise ValueError(f"not a state of ShareBettingTest: {error}") from error
-        if read.version != _VERSION or len(read.products) != 2 * len(_STAKES):
-            raise ValueError("not a state of this version of ShareBettingTest")
+        read = read_state(state, ShareState, of="ShareBettingTest", version=_VERSION)
+        if len(read.products) != 2 * len(_STAKES):
+            raise ValueError("not a state of ShareBettingTest: the number of products differs")
         new = cls(alpha=read.alpha)
         new.mismatch, new._products = read.mismatch, list(read.products)
         return new
