@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SEED   ?= 7
 
-.PHONY: help demo up test lint bench chaos kafka seeds figures boards locks clean
+.PHONY: help demo up test lint bench chaos kafka seeds boards locks clean
 
 help:
 	@echo "make demo   set up, then watch a regression being caught, rolled back and verified"
