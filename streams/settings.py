@@ -151,6 +151,35 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     sasl_password_file: str = ""
 
 
+class WorkerSettings(Section, frozen=True, kw_only=True):
+    """One worker process of a stage on Kafka.
+
+    A worker that says nothing to its group for ``session_s`` loses its partitions; one that is stopped has
+    ``drain_s`` to finish. A worker that has partitions and something to read, and gets nowhere for
+    ``stuck_after_s``, ends itself. ``batch`` is the most records per step and ``batch_bytes`` the most bytes
+    per fetch and partition. A partition of whose records more than ``flood_share``, out of at least
+    ``flood_records`` within a minute, are bad is stopped, and pages. ``tick_s``: how often event time is
+    looked after; ``silence_s``: how far behind the wall clock a silent installation's watermark stays.
+    ``metrics_host`` and ``metrics_port`` (0: any free port) serve ``/metrics``, ``/healthz`` and ``/readyz``;
+    beyond loopback they need a token (``token_env`` or ``token_file``).
+    """
+
+    session_s: Annotated[float, Meta(ge=6, le=1800)] = 45.0
+    drain_s: Annotated[float, Meta(ge=1, le=300)] = 25.0
+    stuck_after_s: Seconds = 60.0
+    batch: Count = 512
+    batch_bytes: Annotated[int, Meta(ge=65_536)] = 4_194_304
+    flood_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    flood_records: Count = 100
+    recent_ids: Count = 200_000
+    tick_s: Seconds = 1.0
+    silence_s: Seconds = 60.0
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    token_env: str = ""
+    token_file: str = ""
+
+
 class ClickHouseDoorSettings(Section, frozen=True, kw_only=True):
     """The ClickHouse HTTP door of the embedded store, for Grafana, curl and landing from another process.
 
@@ -187,6 +216,7 @@ class Settings(Section, frozen=True, kw_only=True):
     land: LandSettings = LandSettings()
     clickhouse_door: ClickHouseDoorSettings = ClickHouseDoorSettings()
     kafka: KafkaSettings = KafkaSettings()
+    worker: WorkerSettings = WorkerSettings()
     segment: tuple[SegmentSettings, ...] = ()
     scorer: tuple[dict[str, Any], ...] = ()
     rule: tuple[dict[str, Any], ...] = ()
