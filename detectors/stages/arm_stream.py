@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from detectors.drift.arm_betting_test import ArmBettingTest
 from detectors.records import Direction, Role, Signal, StreamKey
 from detectors.records.ids import derive_id
 from detectors.stages.bucket_times import BucketTimes
+from detectors.stages.closed_units import Column
 from detectors.stages.exemplars import Exemplars
 from detectors.stages.reference_stream import is_worse
 from detectors.stages.units import UnitValue
@@ -55,9 +57,9 @@ class ArmStream:
             if treated and self._from_ms is None:
                 self._from_ms = bucket_ms
         self._times.note(bucket_ms, self._test.n)
-        self._exemplars.add(
-            [unit for unit in values if unit.release == self.key.release], self._test.mean_control or 0.5
-        )
+        ours = [unit for unit in values if unit.release == self.key.release]
+        column = Column(np.array([unit.value for unit in ours]), [unit.interaction_ids for unit in ours])
+        self._exemplars.add(column, self._test.mean_control or 0.5)
 
     def signals(self, at_ms: int, role: Role | str, *, status_due: bool, blind: str = "") -> list[Signal]:
         """Return what there is to say at the close of a bucket: a change once, a status when it is due.

@@ -10,6 +10,7 @@ from msgspec import Struct
 from detectors.records import Release, Signal, StreamKey
 from detectors.stages.arm_stream import ArmStream
 from detectors.stages.candidate import Candidate
+from detectors.stages.closed_units import ClosedUnits
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
 from detectors.stages.seen_units import Kind, SeenUnits, hash_of, kind_of
@@ -42,13 +43,14 @@ class ArmTests:
         )
         self._stable = sorted(name for name, release in releases.items() if release.role == "stable")
 
-    def run(self, entries: Sequence[Entry], values: Sequence[UnitValue], *, status_due: bool) -> list[Signal]:
-        """Return what the arm tests say after the bucket; `values` are those of the segment ``all``."""
+    def run(self, entries: Sequence[Entry], units: ClosedUnits, *, status_due: bool) -> list[Signal]:
+        """Return what the arm tests say after the bucket, whose watched units are `units`."""
         self._forget()
         if not self._candidates:
             return []
         since_ms = max(release.started_at_ms for release in self._candidates)
         entries = [entry for entry in entries if entry.event_time_ms >= since_ms]
+        values = units.unit_values()
         routed = _routed(entries)
         served = Counter(entry.release for entry in entries)
         stamped = Counter(entry.release for entry in entries if _coin(entry.share) is not None)

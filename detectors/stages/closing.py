@@ -1,6 +1,5 @@
 """The close of one bucket of one deployment."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
@@ -8,14 +7,15 @@ import msgspec
 from detectors.records import Release, Signal, StreamKey
 from detectors.stages.admission import admit_releases
 from detectors.stages.arms import ArmTests
+from detectors.stages.closed_units import ClosedUnits, Slice
 from detectors.stages.contract import Output
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
 from detectors.stages.moments import Moments
 from detectors.stages.reference_builder import ReferenceBuilder
-from detectors.stages.reference_stream import ReferenceStream
+from detectors.stages.reference_stream import ReferenceStream, update_together
 from detectors.stages.served_shares import count_served, share_statuses
-from detectors.stages.units import ALL, Entry, SegmentTable, UnitValue, unit_values
+from detectors.stages.units import ALL, Entry, SegmentTable
 
 
 class Closing:
@@ -37,17 +37,16 @@ class Closing:
         watched = admit_releases(self._plan, state, deployment, entries, bucket_ms)
         # Names without end must not cost without end: what is not watched stops here. So does what a release
         # answered in the bucket before its declared start: it belongs to its last episode.
-        by_segment = self._by_segment(
+        units = self._close(
             [
                 entry
                 for entry in entries
                 if entry.release in watched and entry.event_time_ms >= self._start_ms(entry.release)
             ]
         )
-        for segment in sorted(by_segment, key=lambda name: (name != ALL, name)):
-            self._feed_references(segment, by_segment[segment])
+        self._feed_references(units)
         arms = ArmTests(self._plan, state, deployment, bucket_ms)
-        self._emit(arms.run(entries, by_segment.get(ALL, []), status_due=self._status_due))
+        self._emit(arms.run(entries, units, status_due=self._status_due))
         count_served(state, deployment, entries, watched, bucket_ms)
         if self._status_due:
             self._emit(share_statuses(state, deployment, self._at_ms))
@@ -65,40 +64,53 @@ class Closing:
         self._state.blobs.put(key_of("status_turn", self._deployment), turn)
         return True
 
-    def _by_segment(self, entries: Sequence[Entry]) -> dict[str, list[UnitValue]]:
+    def _close(self, entries: Sequence[Entry]) -> ClosedUnits:
         key = key_of("segments", self._deployment)
         table = SegmentTable(self._plan.segment_top, dict(self._state.blobs.get(key, {})))
         if table.admit(entries):
             self._state.blobs.put(key, table.kept)
         if table.overflow:
             self._state.count("segment_overflow", self._deployment, table.overflow)
-        return unit_values(entries, table)
+        return ClosedUnits(entries, table)
 
     def _emit(self, signals: Sequence[Signal]) -> None:
         self._outputs += [Output(topic="signals", key=self._deployment, record=signal) for signal in signals]
 
-    def _feed_references(self, segment: str, units: Sequence[UnitValue]) -> None:
-        grouped: dict[tuple[str, str, str], list[UnitValue]] = defaultdict(list)
-        for unit in units:
-            grouped[unit.metric, unit.version, unit.release].append(unit)
-        for (metric, version, release), values in sorted(grouped.items()):
-            declared = self._releases.get(release)
-            stream_key = StreamKey(self._deployment, release, segment, metric, "reference")
-            episode = str(declared.started_at_ms) if declared else ""
-            key = key_of("stream", *msgspec.to_builtins(stream_key), episode, version)
-            stream = self._stream(key, stream_key, episode, values[0])
-            if stream is None:
-                continue
-            self._compare_or_learn(stream, version, values)
-            stream.feed(values, self._bucket_ms)
-            self._state.streams.use(key)
-            self._state.touch(key)
+    def _feed_references(self, units: ClosedUnits) -> None:
+        """Let every stream take in its column; the detectors of all of them are carried on together."""
+        fed: list[tuple[ReferenceStream, Slice]] = []
+        for segment in sorted(units.segments(), key=lambda name: (name != ALL, name)):
+            for one in units.slices(segment):
+                stream = self._take_in(one)
+                if stream is not None:
+                    fed.append((stream, one))
+        watched = [(stream.watch, one) for stream, one in fed if stream.watch is not None]
+        after = iter(
+            update_together([watch for watch, _ in watched], [one.column.values for _, one in watched])
+        )
+        for stream, one in fed:
+            if stream.watch is not None:
+                stream.note_alarm(one.column.values[next(after) :], self._bucket_ms)
+            declared = self._releases.get(one.release)
             role = declared.role if declared else "unknown"
             self._emit(stream.signals(self._at_ms, role, status_due=self._status_due))
 
-    def _stream(
-        self, key: str, stream_key: StreamKey, episode: str, like: UnitValue
-    ) -> ReferenceStream | None:
+    def _take_in(self, one: Slice) -> ReferenceStream | None:
+        """Return the stream of the column, which has noted it; None if there is no room for it."""
+        declared = self._releases.get(one.release)
+        stream_key = StreamKey(self._deployment, one.release, one.segment, one.metric, "reference")
+        episode = str(declared.started_at_ms) if declared else ""
+        key = key_of("stream", *msgspec.to_builtins(stream_key), episode, one.version)
+        stream = self._stream(key, stream_key, episode, one)
+        if stream is None:
+            return None
+        self._compare_or_learn(stream, one)
+        stream.note(one.column, self._bucket_ms)
+        self._state.streams.use(key)
+        self._state.touch(key)
+        return stream
+
+    def _stream(self, key: str, stream_key: StreamKey, episode: str, like: Slice) -> ReferenceStream | None:
         stream = self._state.streams.get(key)
         if stream is None:
             if stream_key.segment != ALL and not self._make_room():
@@ -122,8 +134,9 @@ class Closing:
         self._state.count("stream_shed", self._deployment)
         return True
 
-    def _compare_or_learn(self, stream: ReferenceStream, version: str, values: Sequence[UnitValue]) -> None:
+    def _compare_or_learn(self, stream: ReferenceStream, one: Slice) -> None:
         """Compare with the pinned anchor, or let the stable release's first units become it."""
+        version = one.version
         anchor_key = key_of("anchor", self._deployment, stream.key.segment, stream.key.metric, version)
         anchor = self._state.anchors.get(anchor_key)
         if anchor is not None:
@@ -136,7 +149,7 @@ class Closing:
         builder = self._state.builders.get(builder_key)
         if builder is None:
             builder = self._state.builders[builder_key] = ReferenceBuilder(Moments(), self._bucket_ms)
-        builder.add(values)
+        builder.add(one.column)
         self._state.touch(builder_key)
         if builder.moments.n >= self._plan.reference_units:
             reference = builder.pin(stream.key, version, self._at_ms)

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detectors.records import Direction
-from detectors.stages.units import UnitValue
+from detectors.stages.closed_units import Column
 
 KEPT: Final = 5
 _FAR: Final = 0.25
@@ -25,11 +28,13 @@ class Exemplars:
         self._sign = 1.0 if direction == "higher" else -1.0
         self.bad, self.good = list(bad), list(good)
 
-    def add(self, values: Iterable[UnitValue], baseline: float) -> None:
+    def add(self, column: Column, baseline: float) -> None:
         """Take in the units of a closed bucket, in their order."""
-        for unit in values:
-            distance = self._sign * (unit.value - baseline)
-            if distance < -_FAR:
-                self.bad = [*self.bad, *unit.interaction_ids][-KEPT:]
-            elif distance >= 0.0:
-                self.good = [*self.good, *unit.interaction_ids][-KEPT:]
+        distance = self._sign * (column.values - baseline)
+        self.bad = _latest(self.bad, column, np.flatnonzero(distance < -_FAR))
+        self.good = _latest(self.good, column, np.flatnonzero(distance >= 0.0))
+
+
+def _latest(kept: list[str], column: Column, rows: NDArray[np.int64]) -> list[str]:
+    fresh = [one for row in rows[-KEPT:].tolist() for one in column.ids[row]]
+    return [*kept, *fresh][-KEPT:] if fresh else kept

@@ -1,6 +1,9 @@
 """Count, mean and variance of values in [0, 1], kept in three numbers."""
 
-from collections.abc import Iterable
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Moments:
@@ -21,12 +24,12 @@ class Moments:
     def __init__(self, n: int = 0, total: float = 0.0, square_sum: float = 0.0) -> None:
         self.n, self.total, self.square_sum = n, total, square_sum
 
-    def add(self, values: Iterable[float]) -> None:
-        """Take in `values`."""
-        for value in values:
-            self.n += 1
-            self.total += value
-            self.square_sum += value * value
+    def add(self, values: ArrayLike) -> None:
+        """Take in `values`: each group is summed exactly and rounded once."""
+        array = np.asarray(values, dtype=np.float64)
+        self.n += len(array)
+        self.total += math.fsum(array.tolist())
+        self.square_sum += math.fsum((array * array).tolist())
 
     @property
     def mean(self) -> float | None:

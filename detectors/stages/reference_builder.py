@@ -1,13 +1,11 @@
 """What normal is: the first closed units of the stable release."""
 
-from collections.abc import Sequence
-
 import msgspec
 
 from detectors.records import Reference, StreamKey
 from detectors.records.ids import content_digest
+from detectors.stages.closed_units import Column
 from detectors.stages.moments import Moments
-from detectors.stages.units import UnitValue
 
 
 class ReferenceBuilder:
@@ -17,9 +15,9 @@ class ReferenceBuilder:
         self.moments = moments
         self.first_ms = first_ms
 
-    def add(self, values: Sequence[UnitValue]) -> None:
+    def add(self, column: Column) -> None:
         """Take in the units of one closed bucket."""
-        self.moments.add(unit.value for unit in values)
+        self.moments.add(column.values)
 
     def pin(self, key: StreamKey, scorer_version: str, last_ms: int) -> Reference:
         """Return the immutable reference; its id is the hash of everything else in it."""

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from detectors.drift.betting_sr import BettingSR, Side
 from detectors.drift.confidence_sequence import BettingSequence, mean_interval
 from detectors.records import Direction, Interval, Reference, Role, Signal, StreamKey
 from detectors.records.ids import derive_id
 from detectors.stages.bucket_times import BucketTimes
+from detectors.stages.closed_units import Column
 from detectors.stages.exemplars import Exemplars
 from detectors.stages.moments import Moments
 from detectors.stages.recovery import Recovery
-from detectors.stages.units import UnitValue
 
 MIN_EFFECT_UNITS: Final = 30
 """How many units after an alarm there must be before they say how large the change is."""
@@ -81,19 +83,33 @@ class ReferenceStream:
         self._reference_id = reference.reference_id
         self._baseline = reference.mean
 
-    def feed(self, values: Sequence[UnitValue], bucket_ms: int) -> None:
+    def feed(self, column: Column, bucket_ms: int) -> None:
         """Take in the units of the closed bucket that starts at `bucket_ms`, in their order."""
+        self.note(column, bucket_ms)
+        if (watch := self.watch) is not None:
+            after = update_together([watch], [column.values])[0]
+            self.note_alarm(column.values[after:], bucket_ms)
+
+    def note(self, column: Column, bucket_ms: int) -> None:
+        """Take in all that the units say but what the detector makes of them."""
         self.last_ms = bucket_ms
-        self._n_total += len(values)
+        self._n_total += len(column)
         self._from_ms = bucket_ms if self._from_ms is None else self._from_ms
-        self._period.add(unit.value for unit in values)
+        self._period.add(column.values)
+        if self._baseline is not None:
+            self._exemplars.add(column, self._baseline)
+
+    @property
+    def watch(self) -> BettingSR | None:
+        """The detector, None while there is nothing to compare with."""
+        return self._detector
+
+    def note_alarm(self, after: NDArray[np.float64], bucket_ms: int) -> None:
+        """Take in the values of the bucket that came after the alarm, once the detector has seen it all."""
         if self._detector is None or self._baseline is None:
             return
-        self._exemplars.add(values, self._baseline)
-        for unit in values:
-            if self._detector.drift_detected:
-                self._after_alarm.update(unit.value - self._baseline, 1.0)
-            self._detector.update(unit.value)
+        for value in after.tolist():
+            self._after_alarm.update(value - self._baseline, 1.0)
         self._times.note(bucket_ms, self._detector.n)
 
     def signals(self, at_ms: int, role: Role | str, *, status_due: bool) -> list[Signal]:
@@ -219,6 +235,19 @@ class ReferenceStream:
         stream._times = BucketTimes(state["buckets"])
         stream._exemplars = Exemplars(stream.direction, state["bad"], state["good"])
         return stream
+
+
+def update_together(watches: Sequence[BettingSR], values: Sequence[NDArray[np.float64]]) -> list[int]:
+    """Feed each detector its values, in order; return from which of them on each had alarmed before."""
+    found = []
+    for watch, own in zip(watches, values, strict=True):
+        after = 0 if watch.drift_detected else len(own)
+        for index, value in enumerate(own.tolist()):
+            watch.update(value)
+            if after > index + 1 and watch.drift_detected:
+                after = index + 1
+        found.append(after)
+    return found
 
 
 def is_worse(effect: float, direction: Direction) -> bool:

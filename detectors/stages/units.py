@@ -1,13 +1,7 @@
-"""Closed units: what detectors see instead of arrival order.
+"""What detection keeps of a scorecard until its bucket closes, and which slices it counts in."""
 
-A unit is one randomisation key (a conversation, or a user) within one bucket of event time. A bucket closes
-when every source partition has moved past its end plus the allowed lateness; its units are then fed in the
-order of their keys. So the result does not depend on partitions, batch edges or merge order.
-"""
-
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -120,45 +114,3 @@ class SegmentTable:
             f"{name}={value if value in self.kept.get(name, ()) else OTHER}"
             for name, value in sorted(entry.segments.items())
         ]
-
-
-def unit_values(entries: Iterable[Entry], table: SegmentTable) -> dict[str, list[UnitValue]]:
-    """Return the unit values of one closed bucket by segment, each list in the order of the unit keys.
-
-    A unit is what one release answered of one randomisation key. It counts in the segments of its first
-    interaction (by event time, then id) alone, and so once in each dimension. The mean is an exactly rounded
-    sum. Nothing depends on the order of the entries.
-    """
-    units: dict[tuple[str, str], list[Entry]] = defaultdict(list)
-    for entry in entries:
-        units[entry.unit, entry.release].append(entry)
-    by_segment: dict[str, list[UnitValue]] = defaultdict(list)
-    for key in sorted(units):
-        members = sorted(units[key], key=lambda entry: (entry.event_time_ms, entry.interaction_id))
-        values = _values_of(members)
-        for label in table.labels(members[0]):
-            by_segment[label] += values
-    return dict(by_segment)
-
-
-def _values_of(members: Sequence[Entry]) -> list[UnitValue]:
-    """Return the values of one unit, one for each metric and scorer version."""
-    first = members[0]
-    share = next((entry.share for entry in members if entry.share is not None), None)
-    grouped: dict[tuple[str, str], list[tuple[str, Measure]]] = defaultdict(list)
-    for entry in members:
-        for measure in entry.measures:
-            grouped[measure.metric, measure.version].append((entry.interaction_id, measure))
-    return [
-        UnitValue(
-            first.release,
-            first.unit,
-            share,
-            metric,
-            math.fsum(measure.value for _, measure in measured) / len(measured),
-            measured[0][1].direction,
-            version,
-            tuple(interaction_id for interaction_id, _ in measured),
-        )
-        for (metric, version), measured in sorted(grouped.items())
-    ]

@@ -3,11 +3,13 @@
 from random import Random
 
 import msgspec
+import numpy as np
 import pytest
 
 from detectors.drift.confidence_sequence import mean_interval
 from detectors.records import StreamKey
 from detectors.records.ids import content_digest
+from detectors.stages.closed_units import Column
 from detectors.stages.moments import Moments
 from detectors.stages.reference_builder import ReferenceBuilder
 from detectors.stages.reference_stream import MIN_EFFECT_UNITS, ReferenceStream, is_worse
@@ -22,7 +24,15 @@ def unit_of(bucket, i, value, *, release="v1", share=None):
     return UnitValue(release, name, share, "helpful", value, "higher", "1", (f"i-{name}",))
 
 
+def column(units):
+    return Column(np.array([unit.value for unit in units]), [unit.interaction_ids for unit in units])
+
+
 def coins(random, bucket, mean, count=UNITS):
+    return column(_coins(random, bucket, mean, count))
+
+
+def _coins(random, bucket, mean, count=UNITS):
     return [unit_of(bucket, i, float(random.random() < mean)) for i in range(count)]
 
 
@@ -56,8 +66,8 @@ def over_the_wire(state):
 def test_a_reference_is_what_its_units_were_and_is_named_by_its_content():
     values = [unit_of(0, i, value) for i, value in enumerate((0.0, 1.0, 1.0, 0.5))]
     builder = ReferenceBuilder(Moments(), first_ms=7)
-    builder.add(values[:2])
-    builder.add(values[2:])
+    builder.add(column(values[:2]))
+    builder.add(column(values[2:]))
     key = StreamKey("chat", "v1", "all", "helpful", "reference")
     found = builder.pin(key, "3", last_ms=99)
     assert (found.n, found.mean, found.first_ms, found.last_ms) == (4, 0.625, 7, 99)
@@ -102,7 +112,7 @@ def test_a_status_counts_since_the_last_one():
     assert [(s.kind, s.n, s.n_total) for s in said] == [
         ("status", 3 * UNITS, total * UNITS) for total in (3, 6, 9)
     ]
-    stream.feed([unit_of(9, 0, 1.0), unit_of(9, 1, 0.0)], 9 * BUCKET_MS)
+    stream.feed(column([unit_of(9, 0, 1.0), unit_of(9, 1, 0.0)]), 9 * BUCKET_MS)
     (last,) = stream.signals(10 * BUCKET_MS, "stable", status_due=True)
     assert (last.n, last.mean, last.mean_interval) == (2, 0.5, mean_interval(2, 0.5, 0.5, 0.95))
     assert stream.signals(11 * BUCKET_MS, "stable", status_due=True) == []
@@ -136,7 +146,7 @@ def test_the_effect_comes_from_the_units_after_the_alarm_and_waits_for_enough():
     while len(values) < 3 * MIN_EFFECT_UNITS:
         unit = unit_of(bucket, 0, float(random.random() < 0.6))
         detected_before = bool(seen) and seen[-1].detected
-        stream.feed([unit], bucket * BUCKET_MS)
+        stream.feed(column([unit]), bucket * BUCKET_MS)
         values += [unit.value] if detected_before else []
         bucket += 1
         seen += stream.signals(bucket * BUCKET_MS, "stable", status_due=True)
@@ -250,7 +260,7 @@ def test_few_units_or_few_periods_clear_nothing():
     run_reference(stream, random, 10, 0.2)
     said = run_reference(stream, random, 4, 1.0, first=10)  # many units in four periods
     for bucket in range(14, 40):  # and then one unit a period
-        stream.feed([unit_of(bucket, 0, 1.0)], bucket * BUCKET_MS)
+        stream.feed(column([unit_of(bucket, 0, 1.0)]), bucket * BUCKET_MS)
         said += stream.signals((bucket + 1) * BUCKET_MS, "stable", status_due=True)
         if any(s.kind == "cleared" for s in said):
             break

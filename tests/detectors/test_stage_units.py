@@ -6,14 +6,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.records import Arm, Score, Scorecard
-from detectors.stages.units import (
-    Entry,
-    Measure,
-    SegmentTable,
-    bucket_of,
-    entry_of,
-    unit_values,
-)
+from detectors.stages.closed_units import ClosedUnits
+from detectors.stages.units import Entry, Measure, SegmentTable, bucket_of, entry_of
+
+
+def unit_values(rows, table):
+    """The unit values of every segment, read from its columns."""
+    units = ClosedUnits(rows, table)
+    named = {(one.release, one.metric, one.version, one.interaction_ids): one for one in units.unit_values()}
+    found = {}
+    for segment in units.segments():
+        held = [
+            (named[one.release, one.metric, one.version, ids], value)
+            for one in units.slices(segment)
+            for value, ids in zip(one.column.values.tolist(), one.column.ids, strict=True)
+        ]
+        assert all(unit.value == value for unit, value in held)
+        found[segment] = sorted(
+            (unit for unit, _ in held), key=lambda one: (one.unit, one.release, one.metric, one.version)
+        )
+    assert not units.unit_values() or found["all"] == units.unit_values()
+    return found
+
 
 entries = st.lists(
     st.builds(
