@@ -100,7 +100,7 @@ class Delivery:
         chunk: list[bytes] = []
         size = 0
         for item in items:
-            line = _encode(item)
+            line = encode_item(item)
             if chunk and (len(chunk) >= self._batch_lines or size + len(line) > self._batch_bytes):
                 yield chunk
                 chunk, size = [], 0
@@ -148,7 +148,8 @@ class Delivery:
         raise Unavailable(f"{path}: {problem} at the last of {self._attempts} attempts")
 
 
-def _encode(item: Mapping[str, Any]) -> bytes:
+def encode_item(item: Mapping[str, Any]) -> bytes:
+    """Return `item` as JSON; lone surrogates, which no UTF-8 holds, are replaced."""
     try:
         return msgspec.json.encode(item)
     except UnicodeEncodeError:

@@ -131,8 +131,9 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     """The brokers, how to get in, and what the topics are made with.
 
     ``bootstrap`` names brokers as host:port with commas between. ``partitions`` is for ever: it says where
-    every key lives. ``tls_cert_file`` with ``tls_key_file`` is this client's certificate. SASL passwords are
-    named, by environment variable or file.
+    every key lives. Submissions hold what producers sent, unredacted: they are kept for ``retention_s``, but
+    at most ``submissions_retention_s``. ``tls_cert_file`` with ``tls_key_file`` is this client's certificate.
+    SASL passwords are named, by environment variable or file.
     """
 
     bootstrap: str = "127.0.0.1:9092"
@@ -140,6 +141,7 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     partitions: Annotated[int, Meta(ge=1, le=1024)] = 12
     replication: Annotated[int, Meta(ge=1, le=32)] = 3
     retention_s: Seconds = 7 * 86_400.0
+    submissions_retention_s: Seconds = 86_400.0
     max_message_bytes: Annotated[int, Meta(ge=65_536, le=1_073_741_824)] = 2_097_152
     tls: bool = False
     tls_ca_file: str = ""
@@ -149,6 +151,22 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
     sasl_username: str = ""
     sasl_password_env: str = ""
     sasl_password_file: str = ""
+
+
+class ForeignSettings(Section, frozen=True, kw_only=True):
+    """Somebody else's topic of JSON objects, whose records become submissions.
+
+    ``topic`` is its name on Kafka; its partitions and keys may be any. ``mapping`` names for each field of a
+    submission of ``kind`` the dotted path where it stands (``messages.1.content``); empty: the record's own
+    fields. ``constants`` fill what no path fills. ``framed``: every value begins with the five bytes of a
+    schema registry (a zero and the schema's number), which are taken off.
+    """
+
+    topic: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,245}$")]
+    kind: Literal["interaction", "release", "feedback", "label"] = "interaction"
+    mapping: dict[str, str] = {}
+    constants: dict[str, Any] = {}
+    framed: bool = False
 
 
 class WorkerSettings(Section, frozen=True, kw_only=True):
@@ -217,6 +235,7 @@ class Settings(Section, frozen=True, kw_only=True):
     clickhouse_door: ClickHouseDoorSettings = ClickHouseDoorSettings()
     kafka: KafkaSettings = KafkaSettings()
     worker: WorkerSettings = WorkerSettings()
+    foreign: tuple[ForeignSettings, ...] = ()
     segment: tuple[SegmentSettings, ...] = ()
     scorer: tuple[dict[str, Any], ...] = ()
     rule: tuple[dict[str, Any], ...] = ()

@@ -8,7 +8,7 @@ import msgspec
 
 from streams.cli.failure import told_in_one_line
 from streams.cli.run import CONFIG
-from streams.settings import KafkaSettings, SettingsError, load_settings
+from streams.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
     from streams.kafka.topics import TopicAdmin
@@ -55,14 +55,15 @@ def check(config: Path | None, bootstrap: str | None) -> None:
 
 
 def _admin(config: Path | None, bootstrap: str | None) -> "TopicAdmin":
-    settings: KafkaSettings = load_settings(config).kafka
+    loaded = load_settings(config)
+    settings = loaded.kafka
     if bootstrap:
         settings = msgspec.structs.replace(settings, bootstrap=bootstrap)
     try:
         from streams.kafka.topics import TopicAdmin  # noqa: PLC0415 - an optional part
     except ModuleNotFoundError as error:
         raise SettingsError('Kafka needs its clients: pip install "plumbline[kafka]"') from error
-    return TopicAdmin(settings)
+    return TopicAdmin(settings, loaded.foreign)
 
 
 def _kept(milliseconds: str) -> str:

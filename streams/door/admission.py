@@ -62,6 +62,13 @@ class Refusal(Struct, frozen=True, kw_only=True):
     message: str
 
 
+CONFLICT: Final = Refusal(
+    status=409,
+    code="id_conflict",
+    message="id: another record is stored under this id; send a new id, or the same content",
+)
+
+
 class Admission(Struct, frozen=True, kw_only=True):
     """An admitted payload: its entries, written together, and the ids to answer with.
 

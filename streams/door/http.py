@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from detectors.redaction import key_id
-from streams.door.admission import Admission, AdmissionContext, Refusal, judge_payloads
+from streams.door.admission import CONFLICT, Admission, AdmissionContext, Refusal, judge_payloads
 from streams.door.answer import Answer, Problem, Result, answer_results
 from streams.door.body import BodyError, cut_lines, read_body, unpack_gzip
 from streams.door.counters import DoorCounters
@@ -29,11 +29,6 @@ _PIECE_LINES: Final = 1_000
 # Above this a thread judges the records, so that other requests are answered meanwhile.
 _INLINE_BYTES: Final = 8_192
 _RETRY_AFTER_S: Final = "2"
-_CONFLICT: Final = Refusal(
-    status=409,
-    code="id_conflict",
-    message="id: another record is stored under this id; send a new id, or the same content",
-)
 
 
 def require_token(settings: DoorSettings) -> str | None:
@@ -244,7 +239,7 @@ def _result(line: int, verdict: Admission | Refusal, outcome: Outcome | None) ->
             return Result(line=line, status=202, verdict="accepted", **ids)
         if outcome == "duplicate":
             return Result(line=line, status=200, verdict="duplicate", **ids)
-        verdict = _CONFLICT
+        verdict = CONFLICT
     # A refusal's status is one of those that Result names.
     status = cast("Any", verdict.status)
     return Result(

@@ -1,16 +1,19 @@
 """Plumbline's topics: names, partitions and settings. Pure; the broker is not asked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from detectors.records.codec import TOPICS
-from streams.settings import KafkaSettings
+from streams.settings import ForeignSettings, KafkaSettings, SettingsError
 
-STAGES: Final = ("score", "detect", "decide")
-"""The stages that keep state, by name."""
+STAGES: Final = ("normalise", "admit", "score", "detect", "decide", "act")
+"""Who keeps state in a topic beside its input, by name."""
+SUBMISSIONS: Final = "submissions"
+"""What producers send, as they sent it: the body of an HTTP request, on Kafka. Read by ``admit`` alone."""
 
+_OWN: Final = (SUBMISSIONS, *TOPICS)
 _VERSION = "v1"
 _KEPT_FOR_EVER = frozenset({"releases", "references"})
 _DEAD_LETTER_LIMIT_S = 7 * 86_400.0
@@ -27,15 +30,15 @@ class TopicSpec(Struct, frozen=True, kw_only=True):
 
 
 def topic_name(topic: str, prefix: str = "plumbline") -> str:
-    """Return the Kafka name of `topic`, one of :data:`detectors.records.codec.TOPICS`.
+    """Return the Kafka name of `topic`: submissions, or one of :data:`detectors.records.codec.TOPICS`.
 
     Examples
     --------
     >>> topic_name("interactions")
     'plumbline.interactions.v1'
     """
-    if topic not in TOPICS:
-        raise ValueError(f"no such topic: {topic}; there are {', '.join(TOPICS)}")
+    if topic not in _OWN:
+        raise ValueError(f"no such topic: {topic}; there are {', '.join(_OWN)}")
     return f"{prefix}.{topic}.{_VERSION}"
 
 
@@ -63,11 +66,47 @@ def state_name(stage: str, prefix: str = "plumbline") -> str:
     return f"{prefix}.state.{stage}.{_VERSION}"
 
 
-def plan_topics(settings: KafkaSettings) -> tuple[TopicSpec, ...]:
+def state_place(stage: str, topic: str, partition: int, settings: KafkaSettings) -> tuple[str, int, str]:
+    """Return where the state of `stage` for one partition of its source is: topic, partition, key prefix.
+
+    Our topics have equal numbers of partitions, so that the state lies beside its input and needs no prefix.
+    Foreign topics have numbers of their own and may be many: theirs share the partitions of the state topic,
+    and a prefix keeps them apart. A reader of it takes the keys with its prefix, and those alone.
+
+    Parameters
+    ----------
+    stage
+        One of :data:`STAGES`.
+    topic, partition
+        Its source, by its name on Kafka.
+    settings
+        Prefix and number of partitions.
+
+    Examples
+    --------
+    >>> state_place("admit", "plumbline.submissions.v1", 3, KafkaSettings())
+    ('plumbline.state.admit.v1', 3, '')
+    >>> state_place("normalise", "chat.logs", 30, KafkaSettings(partitions=12))
+    ('plumbline.state.normalise.v1', 6, 'chat.logs/30/')
+    """
+    name = state_name(stage, settings.topic_prefix)
+    if stage != "normalise":
+        return name, partition, ""
+    return name, partition % settings.partitions, f"{topic}/{partition}/"
+
+
+def plan_topics(settings: KafkaSettings, foreign: Sequence[ForeignSettings] = ()) -> tuple[TopicSpec, ...]:
     """Return every topic that `settings` ask for: data, dead letters and state.
 
     Data and dead letters are kept for ``retention_s``, dead letters at most seven days: they hold original
-    bytes. Releases and references are few, and no replay is right without them: they are kept for ever.
+    bytes, as submissions do, which have a limit of their own. Releases and references are few, and no replay
+    is right without them: they are kept for ever. A `foreign` topic is not ours to make; its dead letters
+    are.
+
+    Raises
+    ------
+    SettingsError
+        If a foreign topic is named twice, or is one of ours.
 
     Examples
     --------
@@ -76,12 +115,41 @@ def plan_topics(settings: KafkaSettings) -> tuple[TopicSpec, ...]:
     'compact'
     >>> plan["plumbline.scorecards.v1"].partitions
     4
+    >>> plan["plumbline.submissions.v1"].configs["message.timestamp.type"]
+    'LogAppendTime'
     """
+    check_foreign(settings, foreign)
     return (
+        _submissions(settings),
         *(_data(topic, settings) for topic in TOPICS),
-        *(_dead_letters(topic, settings) for topic in TOPICS),
+        *(_dead_letters(topic_name(topic, settings.topic_prefix), settings) for topic in _OWN),
+        *(_dead_letters(one.topic, settings) for one in foreign),
         *(_state(stage, settings) for stage in STAGES),
     )
+
+
+def check_foreign(settings: KafkaSettings, foreign: Sequence[ForeignSettings]) -> None:
+    """Refuse foreign topics that are named twice, or under our prefix: their records would come in circles.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first such topic.
+    """
+    seen = set()
+    for at, one in enumerate(foreign):
+        if one.topic.startswith(f"{settings.topic_prefix}."):
+            raise SettingsError(f"foreign[{at}].topic: {one.topic} is one of our own topics: name another")
+        if one.topic in seen:
+            raise SettingsError(f"foreign[{at}].topic: {one.topic} is named twice: keep one of the tables")
+        seen.add(one.topic)
+
+
+def _submissions(settings: KafkaSettings) -> TopicSpec:
+    # The broker's clock says when a record arrived: it is on the record, so that a replay says the same.
+    kept_s = min(settings.retention_s, settings.submissions_retention_s)
+    configs = {**_deleted_after(kept_s), "message.timestamp.type": "LogAppendTime"}
+    return _spec(topic_name(SUBMISSIONS, settings.topic_prefix), settings, configs)
 
 
 def _data(topic: str, settings: KafkaSettings) -> TopicSpec:
@@ -89,9 +157,9 @@ def _data(topic: str, settings: KafkaSettings) -> TopicSpec:
     return _spec(topic_name(topic, settings.topic_prefix), settings, _deleted_after(kept_s))
 
 
-def _dead_letters(topic: str, settings: KafkaSettings) -> TopicSpec:
-    name = dead_letter_name(topic_name(topic, settings.topic_prefix))
-    return _spec(name, settings, _deleted_after(min(settings.retention_s, _DEAD_LETTER_LIMIT_S)))
+def _dead_letters(origin: str, settings: KafkaSettings) -> TopicSpec:
+    kept_s = min(settings.retention_s, _DEAD_LETTER_LIMIT_S)
+    return _spec(dead_letter_name(origin), settings, _deleted_after(kept_s))
 
 
 def _state(stage: str, settings: KafkaSettings) -> TopicSpec:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from streams.kafka.connection import client_options, reach_broker
 from streams.kafka.errors import BrokerError
 from streams.kafka.layout import TopicSpec, plan_topics
-from streams.settings import KafkaSettings
+from streams.settings import ForeignSettings, KafkaSettings
 
 # kafka-python reports at warning level what is raised here anyway; without a handler it would go to stderr.
 logging.getLogger("kafka").addHandler(logging.NullHandler())
@@ -63,6 +63,8 @@ class TopicAdmin:
     ----------
     settings
         Where the brokers are, how to get in, and what the topics should be.
+    foreign
+        Topics that are not ours, whose dead letters are.
 
     Raises
     ------
@@ -72,9 +74,9 @@ class TopicAdmin:
         If no broker answers or it refuses the user; the text names the remedy.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, foreign: Sequence[ForeignSettings] = ()) -> None:
         self._settings = settings
-        self._plan = plan_topics(settings)
+        self._plan = plan_topics(settings, foreign)
         options = client_options(settings)
         reach_broker(settings)
         self._client = _connect(settings, options)
@@ -87,6 +89,10 @@ class TopicAdmin:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
         self._client.close()
 
     def compare(self) -> Comparison:
@@ -97,7 +103,7 @@ class TopicAdmin:
         BrokerError
             If the broker cannot be asked, or this user may not look.
         """
-        with _told(self._settings):
+        with told_by_broker(self._settings):
             described = {
                 topic["name"]: topic
                 for topic in self._client.describe_topics([spec.name for spec in self._plan])
@@ -114,6 +120,18 @@ class TopicAdmin:
         differences = [found for spec in present for found in _count_differences(spec, described[spec.name])]
         differences += self._config_differences(present)
         return Comparison(missing=tuple(missing), present=tuple(present), differences=tuple(differences))
+
+    def ids(self) -> dict[str, str]:
+        """Return the id that the cluster gave to each topic when it was made, by name; no two are alike.
+
+        Raises
+        ------
+        BrokerError
+            If the broker cannot be asked, or this user may not look.
+        """
+        with told_by_broker(self._settings):
+            described = self._client.describe_topics([spec.name for spec in self._plan])
+        return {topic["name"]: str(topic["topic_id"]) for topic in described if not topic["error_code"]}
 
     def check(self) -> Comparison:
         """Return the comparison if nothing is missing and nothing differs.
@@ -154,7 +172,7 @@ class TopicAdmin:
             }
             for spec in compared.missing
         }
-        with _told(self._settings):
+        with told_by_broker(self._settings):
             answer = self._client.create_topics(wanted, timeout_ms=_TIMEOUT_MS, raise_errors=False)
             made = []
             for topic in answer["topics"]:
@@ -171,7 +189,7 @@ class TopicAdmin:
         if not present:
             return
         asked = [ConfigResource(ConfigResourceType.TOPIC, spec.name, list(spec.configs)) for spec in present]
-        with _told(self._settings):
+        with told_by_broker(self._settings):
             answer = self._client.describe_configs(asked, config_filter=ConfigFilterType.ALL)
         for spec in present:
             found = answer["topic"].get(spec.name, {})
@@ -191,7 +209,7 @@ def _connect(settings: KafkaSettings, options: dict[str, Any]) -> KafkaAdminClie
         return made[0]
 
     try:
-        with _told(settings):
+        with told_by_broker(settings):
             return KafkaAdminClient(
                 **options,
                 kafka_client=connect,
@@ -267,7 +285,7 @@ def _require_equal(compared: Comparison) -> None:
 
 
 @contextlib.contextmanager
-def _told(settings: KafkaSettings) -> Iterator[None]:
+def told_by_broker(settings: KafkaSettings) -> Iterator[None]:
     """Turn the errors of kafka-python into one line with the remedy."""
     try:
         yield

@@ -20,35 +20,57 @@ from detectors.stages.score import ScoreStage
 from streams.cli import plumbline
 from streams.kafka.connection import client_options, reach_broker
 from streams.kafka.errors import BrokerError
-from streams.kafka.layout import STAGES, dead_letter_name, plan_topics, state_name, topic_name
-from streams.settings import KafkaSettings, SettingsError, parse_settings
+from streams.kafka.layout import (
+    STAGES,
+    SUBMISSIONS,
+    dead_letter_name,
+    plan_topics,
+    state_name,
+    state_place,
+    topic_name,
+)
+from streams.settings import ForeignSettings, KafkaSettings, SettingsError, parse_settings
 
 DAY_MS = 86_400_000
 
 
 def test_the_stages_with_state_are_the_stages() -> None:
-    assert (ScoreStage.name, DetectStage.name, DecideStage.name) == STAGES
-    assert {stage.source for stage in (ScoreStage, DetectStage, DecideStage)} <= TOPICS.keys()
+    thinking = (ScoreStage, DetectStage, DecideStage)
+    assert ("normalise", "admit", *(stage.name for stage in thinking), "act") == STAGES
+    assert {stage.source for stage in thinking} <= TOPICS.keys()
 
 
 @given(
     partitions=st.integers(1, 1024),
     replication=st.integers(1, 32),
     retention_s=st.floats(1, 1e9, allow_nan=False),
+    submissions_s=st.floats(1, 1e9, allow_nan=False),
 )
 def test_every_origin_has_its_dead_letters_and_every_stage_its_state(
-    partitions: int, replication: int, retention_s: float
+    partitions: int, replication: int, retention_s: float, submissions_s: float
 ) -> None:
-    settings = KafkaSettings(partitions=partitions, replication=replication, retention_s=retention_s)
-    plan = {spec.name: spec for spec in plan_topics(settings)}
-    assert len(plan) == 2 * len(TOPICS) + len(STAGES) == len(plan_topics(settings))
+    settings = KafkaSettings(
+        partitions=partitions,
+        replication=replication,
+        retention_s=retention_s,
+        submissions_retention_s=submissions_s,
+    )
+    foreign = (ForeignSettings(topic="chat.logs"),)
+    plan = {spec.name: spec for spec in plan_topics(settings, foreign)}
+    origins = [SUBMISSIONS, *TOPICS]
+    assert len(plan) == 2 * len(origins) + 1 + len(STAGES) == len(plan_topics(settings, foreign))
     assert {(spec.partitions, spec.replication) for spec in plan.values()} == {(partitions, replication)}
-    for topic in TOPICS:
-        dead = plan[dead_letter_name(topic_name(topic))].configs
+    for origin in [*(topic_name(topic) for topic in origins), "chat.logs"]:
+        dead = plan[dead_letter_name(origin)].configs
         assert dead["cleanup.policy"] == "delete"
         assert 0 < int(dead["retention.ms"]) <= 7 * DAY_MS
+        assert dead["message.timestamp.type"] == "CreateTime"
+    for topic in TOPICS:
         kept = int(plan[topic_name(topic)].configs["retention.ms"])
         assert kept == (-1 if topic in {"releases", "references"} else round(retention_s * 1000))
+    raw = plan[topic_name(SUBMISSIONS)].configs
+    assert int(raw["retention.ms"]) == round(min(retention_s, submissions_s) * 1000)
+    assert raw["message.timestamp.type"] == "LogAppendTime"
     for stage in STAGES:
         state = plan[state_name(stage)].configs
         assert state["cleanup.policy"] == "compact"
@@ -59,11 +81,40 @@ def test_every_origin_has_its_dead_letters_and_every_stage_its_state(
         assert alive < replication or replication == 1
 
 
+def test_what_producers_sent_is_kept_for_a_day_at_most_unless_somebody_says_otherwise() -> None:
+    (spec,) = [one for one in plan_topics(KafkaSettings()) if one.name == "plumbline.submissions.v1"]
+    assert int(spec.configs["retention.ms"]) == DAY_MS
+
+
+@given(
+    places=st.lists(st.tuples(st.sampled_from(["a", "a.b", "a-1"]), st.integers(0, 99)), unique=True),
+    partitions=st.integers(1, 16),
+)
+def test_states_of_foreign_partitions_never_meet(places: list[tuple[str, int]], partitions: int) -> None:
+    settings = KafkaSettings(partitions=partitions)
+    found = [state_place("normalise", topic, partition, settings) for topic, partition in places]
+    assert all(0 <= partition < partitions for _, partition, _ in found)
+    prefixes = [prefix for _, _, prefix in found]
+    assert not any(one is not other and other.startswith(one) for one in prefixes for other in prefixes)
+
+
+@pytest.mark.parametrize(
+    ("topics", "said"),
+    [
+        (["plumbline.interactions.v1"], r"foreign\[0\]\.topic: plumbline.interactions.v1 is one of our own"),
+        (["chat", "logs", "chat"], r"foreign\[2\]\.topic: chat is named twice"),
+    ],
+)
+def test_foreign_topics_that_would_run_in_circles_are_refused(topics: list[str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        plan_topics(KafkaSettings(), [ForeignSettings(topic=topic) for topic in topics])
+
+
 def test_names_that_are_nobodys_are_refused() -> None:
     with pytest.raises(ValueError, match="no such topic: interaction; there are"):
         topic_name("interaction")
-    with pytest.raises(ValueError, match="no such stage: act; there are"):
-        state_name("act")
+    with pytest.raises(ValueError, match="no such stage: land; there are"):
+        state_name("land")
 
 
 @pytest.mark.parametrize("prefix", ["", "Plumbline", "a.b", "a_b", "-a", "a" * 64])

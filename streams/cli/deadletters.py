@@ -1,0 +1,287 @@
+"""``plumbline deadletters``: what could not be used, and sending it again."""
+
+import base64
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+import msgspec
+
+from streams.cli.failure import FAILED, one_line, told_in_one_line
+from streams.cli.run import CONFIG
+from streams.cli.topics import BOOTSTRAP
+from streams.settings import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from streams.kafka.dead_letter_log import DeadLetterLog, Found
+
+F = TypeVar("F", bound=Callable[..., Any])
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+class Since(click.ParamType):
+    """A time as Unix milliseconds: ``90s``, ``30m``, ``2h`` or ``1d`` ago, or RFC 3339."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return `value` in Unix milliseconds."""
+        if isinstance(value, int):
+            return value
+        if ago := re.fullmatch(r"([0-9]{1,9})([smhd])", value):
+            return time.time_ns() // 1_000_000 - int(ago[1]) * _UNITS_S[ago[2]] * 1000
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(
+                "write 90s, 30m, 2h or 1d for so long ago, or a time such as 2026-11-21T09:30Z", param, ctx
+            )
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _filters(command: F) -> F:
+    """Give `command` the options that choose dead letters."""
+    for option in (
+        click.option("--limit", type=click.IntRange(1), help="At most so many."),
+        click.option("--since", type=Since(), help="Written since then: 2h, 1d, or RFC 3339."),
+        click.option("--reason", help="Of this reason alone, such as id_conflict."),
+        click.option("--origin", help="From this topic alone: submissions, or its name on Kafka."),
+        BOOTSTRAP,
+        CONFIG,
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def deadletters() -> None:
+    """Records that no stage could use, with their original bytes: seen, and sent again."""
+
+
+@deadletters.command(name="list")
+@_filters
+@_JSON
+@told_in_one_line
+def list_letters(  # noqa: PLR0917 - click hands options over by position
+    config: Path | None,
+    bootstrap: str | None,
+    origin: str | None,
+    reason: str | None,
+    since: int | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """List dead letters: where they are, where they came from, and why; nothing of their content."""
+    with _open(config, bootstrap) as log:
+        count = 0
+        for found in _choose(log, origin, reason, since):
+            count += 1
+            click.echo(msgspec.json.encode(_describe(found)).decode() if as_json else _line(found))
+            if count == limit:
+                break
+    if not as_json:
+        click.echo(f"{count} dead letters" if count else "no dead letters")
+
+
+@deadletters.command()
+@click.argument("place", metavar="TOPIC/PARTITION/OFFSET")
+@CONFIG
+@BOOTSTRAP
+@click.option("--original", is_flag=True, help="Print the record itself: it may hold what a user wrote.")
+@_JSON
+@told_in_one_line
+def show(place: str, config: Path | None, bootstrap: str | None, *, original: bool, as_json: bool) -> None:
+    """Show the dead letter that stands at TOPIC/PARTITION/OFFSET, as `list` names it.
+
+    Its key, headers and value are masked unless --original is given; nothing in them can act on a terminal.
+    """
+    topic, partition, offset = _parse_place(place)
+    with _open(config, bootstrap) as log:
+        if topic not in log.topics:
+            raise SettingsError(
+                f"{topic}: not one of our dead letter topics: see `plumbline deadletters list`"
+            )
+        same = (one for one in log.read([topic]) if (one.partition, one.offset) == (partition, offset))
+        found = next(same, None)
+    if found is None:
+        raise SettingsError(f"{place}: nothing is there (any more): see `plumbline deadletters list`")
+    shown = _describe(found) | _content(found, original=original, as_json=as_json)
+    if as_json:
+        click.echo(msgspec.json.encode(shown))
+        return
+    for name, value in shown.items():
+        click.echo(f"{name}: {value}")
+
+
+@deadletters.command()
+@_filters
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
+@_JSON
+@told_in_one_line
+def redrive(  # noqa: PLR0917 - click hands options over by position
+    config: Path | None,
+    bootstrap: str | None,
+    origin: str | None,
+    reason: str | None,
+    since: int | None,
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Send dead letters to the topics they came from, once more.
+
+    A record that came several times is sent once. The door knows records by their ids, so that sending one
+    that was taken meanwhile counts nothing twice. Exit code 1 if some of those chosen cannot be sent.
+    """
+    with _open(config, bootstrap) as log:
+        chosen, kept = _sendable(log, _choose(log, origin, reason, since), limit)
+        sent = 0
+
+        def tell(_found: "Found") -> None:
+            nonlocal sent
+            sent += 1
+
+        try:
+            if not dry_run and chosen:
+                again = _choose(log, origin, reason, since)
+                log.redrive((found for found in again if found.place in chosen), tell)
+        finally:
+            _tell_redrive(len(chosen), sent, kept, dry_run=dry_run, as_json=as_json)
+    if kept:
+        raise SystemExit(FAILED)
+
+
+def _open(config: Path | None, bootstrap: str | None) -> "DeadLetterLog":
+    settings: Settings = load_settings(config)
+    if bootstrap:
+        kafka = msgspec.structs.replace(settings.kafka, bootstrap=bootstrap)
+        settings = msgspec.structs.replace(settings, kafka=kafka)
+    try:
+        from streams.kafka.dead_letter_log import DeadLetterLog  # noqa: PLC0415 - an optional part
+    except ModuleNotFoundError as error:
+        raise SettingsError('Kafka needs its clients: pip install "plumbline[kafka]"') from error
+    return DeadLetterLog(settings)
+
+
+def _choose(
+    log: "DeadLetterLog", origin: str | None, reason: str | None, since: int | None
+) -> "Iterator[Found]":
+    topics = [log.topic_of(origin)] if origin else log.topics
+    for found in log.read(topics, since_ms=since or 0):
+        if reason is None or (found.letter is not None and found.letter.reason == reason):
+            yield found
+
+
+def _sendable(
+    log: "DeadLetterLog", letters: "Iterator[Found]", limit: int | None
+) -> tuple[set[str], dict[str, int]]:
+    """Return where the latest letter of each record that can be sent stands, and how many cannot, by why."""
+    latest: dict[str, tuple[int, str]] = {}
+    kept: dict[str, int] = {}
+    for found in letters:
+        if why := _unsendable(log, found):
+            kept[why] = kept.get(why, 0) + 1
+        elif found.letter is not None:
+            first, redrives = found.letter.first_place, found.letter.redrives
+            latest[first] = max(latest.get(first, (-1, "")), (redrives, found.place))
+    places = [place for _, place in latest.values()]
+    return set(places[:limit]), kept
+
+
+def _unsendable(log: "DeadLetterLog", found: "Found") -> str:
+    """Return why a dead letter cannot be sent again; empty if it can."""
+    letter = found.letter
+    if letter is None:
+        return "they do not say where they came from"
+    if letter.topic not in log.origins:
+        return f"only stages write to {one_line(letter.topic)}: a record of it means nothing alone"
+    return "they have no value" if letter.value is None else ""
+
+
+def _tell_redrive(chosen: int, sent: int, kept: Mapping[str, int], *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        told = {"chosen": chosen, "sent": sent, "dry_run": dry_run, "kept": kept}
+        click.echo(msgspec.json.encode(told))
+        return
+    click.echo(f"{chosen} would be sent" if dry_run else f"{sent} of {chosen} sent")
+    for why, count in kept.items():
+        click.echo(f"{count} not sent: {why}", err=True)
+
+
+def _describe(found: "Found") -> dict[str, Any]:
+    """Return what can be said of a dead letter without showing any of it."""
+    shown: dict[str, Any] = {"place": found.place, "written_at": _time(found.timestamp_ms)}
+    letter = found.letter
+    if letter is None:
+        return shown | {"reason": "unknown", "message": "no header says where it came from"}
+    return shown | {
+        "origin": one_line(f"{letter.topic}/{letter.partition}/{letter.offset}"),
+        "stage": one_line(letter.stage),
+        "reason": one_line(letter.reason),
+        "message": one_line(letter.message) if letter.is_ours else "(of another program: see --original)",
+        "bytes": len(letter.value or b""),
+        "redrives": letter.redrives,
+    }
+
+
+def _line(found: "Found") -> str:
+    shown = _describe(found)
+    redrives = f", sent again {shown['redrives']} times" if shown.get("redrives") else ""
+    came = f" from {shown['origin']} at {shown['stage'] or '?'}" if "origin" in shown else ""
+    return (
+        f"{shown['place']}  {shown['written_at']}{came}: {shown['reason']} ({shown['message']}), "
+        f"{shown.get('bytes', 0)} bytes{redrives}"
+    )
+
+
+def _content(found: "Found", *, original: bool, as_json: bool) -> dict[str, Any]:
+    letter = found.letter
+    if letter is None:
+        return {}
+    shown: Callable[[bytes | None], str] = _masked
+    if original:
+        shown = _base64 if as_json else _harmless
+    headers = {one_line(name): shown(value) for name, value in letter.headers}
+    content: dict[str, Any] = {"message": one_line(letter.message)} if original else {}
+    content |= {"key": shown(letter.key), "headers": headers, "value": shown(letter.value)}
+    if not as_json:
+        content["headers"] = ", ".join(f"{name}={value}" for name, value in headers.items()) or "none"
+    return content
+
+
+def _masked(content: bytes | None) -> str:
+    return "none" if content is None else f"({len(content)} bytes)"
+
+
+def _base64(content: bytes | None) -> str:
+    return base64.b64encode(content or b"").decode()
+
+
+def _harmless(content: bytes | None) -> str:
+    r"""Return `content` as text in which nothing moves a cursor, hides, or turns the line around.
+
+    Examples
+    --------
+    >>> print(_harmless("\x1b[2Jä\u202e".encode() + b"\xff"))
+    \x1b[2Jä\u202e\xff
+    """
+    text = (content or b"").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _parse_place(place: str) -> tuple[str, int, int]:
+    topic, partition, offset = [*place.rsplit("/", 2), "", ""][:3]
+    if not (topic and partition.isdecimal() and offset.isdecimal()):
+        raise SettingsError(
+            f"{place!r}: write topic/partition/offset, as `plumbline deadletters list` names it"
+        )
+    return topic, int(partition), int(offset)
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(max(0, at_ms) / 1000, UTC).isoformat(timespec="seconds")

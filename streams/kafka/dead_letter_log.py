@@ -1,0 +1,209 @@
+"""Dead letters on a broker: read without a group, so that nobody's place moves, and sent again."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Any, Final, Self
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from msgspec import Struct
+
+from streams.kafka.connection import client_options
+from streams.kafka.dead_letters import DeadLetter, NotADeadLetterError, RawOutput, read_dead_letter, redriven
+from streams.kafka.errors import BrokerError
+from streams.kafka.layout import SUBMISSIONS, dead_letter_name, plan_topics, topic_name
+from streams.kafka.topics import TopicAdmin, told_by_broker
+from streams.settings import Settings
+
+_TIMEOUT_MS: Final = 15_000
+_RETRY_MS: Final = 500
+_POLL_MS: Final = 500
+_SILENT_POLLS: Final = 40
+_SENT_TOGETHER: Final = 100
+_ROOM_BYTES: Final = 65_536
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """A record of a dead letter topic, where it stands, and what it holds; None: it does not say."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    letter: DeadLetter | None
+
+    @property
+    def place(self) -> str:
+        """Where it stands, as topic/partition/offset."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class DeadLetterLog:
+    """The dead letters of one installation; a context manager.
+
+    Parameters
+    ----------
+    settings
+        Where the brokers are, and which foreign topics there are.
+
+    Raises
+    ------
+    BrokerError
+        If no broker answers or it refuses the user.
+    SettingsError
+        If the settings cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        kafka = settings.kafka
+        options = client_options(kafka)
+        TopicAdmin(
+            kafka, settings.foreign
+        ).close()  # a refused login is said at once, which a consumer cannot
+        self._options = {
+            **options,
+            "reconnect_backoff_max_ms": _RETRY_MS,
+            "bootstrap_timeout_ms": _TIMEOUT_MS,
+        }
+        with told_by_broker(kafka):
+            self._consumer = KafkaConsumer(
+                **self._options,
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                allow_auto_create_topics=False,
+                request_timeout_ms=_TIMEOUT_MS,
+            )
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self._consumer.close(autocommit=False)
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics of dead letters that the settings ask for."""
+        plan = plan_topics(self._settings.kafka, self._settings.foreign)
+        return [spec.name for spec in plan if spec.name.endswith(".dlq")]
+
+    @property
+    def origins(self) -> list[str]:
+        """The topics to which records may be sent again: those that producers write to."""
+        own = topic_name(SUBMISSIONS, self._settings.kafka.topic_prefix)
+        return [own, *(foreign.topic for foreign in self._settings.foreign)]
+
+    def topic_of(self, origin: str) -> str:
+        """Return the dead letter topic of `origin`, our short name for it or the one on Kafka.
+
+        Raises
+        ------
+        BrokerError
+            If there is none.
+        """
+        prefix = self._settings.kafka.topic_prefix
+        named = [dead_letter_name(origin), dead_letter_name(f"{prefix}.{origin}.v1")]
+        found = next((name for name in named if name in self.topics), None)
+        if found is None:
+            known = ", ".join(name.removesuffix(".dlq") for name in self.topics)
+            raise BrokerError(f"deadletters: no origin {origin!r}; there are {known}")
+        return found
+
+    def read(self, topics: Sequence[str], *, since_ms: int = 0) -> Iterator[Found]:
+        """Yield what `topics` hold now, written at `since_ms` or later, partition by partition.
+
+        Raises
+        ------
+        BrokerError
+            If the broker cannot be asked, or a topic is missing.
+        """
+        with told_by_broker(self._settings.kafka):
+            for topic in topics:
+                numbers = self._consumer.partitions_for_topic(topic)
+                if not numbers:
+                    raise BrokerError(f"kafka: {topic} is missing: run `plumbline topics create`")
+                for number in sorted(numbers):
+                    yield from self._read_partition(TopicPartition(topic, number), since_ms)
+
+    def _read_partition(self, where: Any, since_ms: int) -> Iterator[Found]:
+        self._consumer.assign([where])
+        first = self._consumer.offsets_for_times({where: since_ms})[where] if since_ms else None
+        if since_ms and first is None:
+            return
+        end = self._consumer.end_offsets([where])[where]
+        if first is None:
+            self._consumer.seek_to_beginning(where)
+        else:
+            self._consumer.seek(where, first.offset)
+        at, silent = -1, 0
+        while (now_at := self._consumer.position(where)) < end:
+            silent = 0 if now_at > at else silent + 1
+            if silent > _SILENT_POLLS:
+                raise BrokerError(f"kafka: {where.topic}/{where.partition} gives nothing at {at}: ask again")
+            at = now_at
+            for record in self._consumer.poll(timeout_ms=_POLL_MS).get(where, ()):
+                yield _found(record)
+
+    def redrive(self, chosen: Iterable[Found], told: Callable[[Found], None]) -> None:
+        """Send the letters of `chosen` to their origins, and tell of each that a broker has acknowledged.
+
+        Raises
+        ------
+        BrokerError
+            If the broker refuses one; those told of before are sent.
+        """
+        with told_by_broker(self._settings.kafka):
+            producer = KafkaProducer(
+                **self._options,
+                acks="all",
+                enable_idempotence=True,
+                delivery_timeout_ms=2 * _TIMEOUT_MS,
+                request_timeout_ms=_TIMEOUT_MS,
+                max_block_ms=_TIMEOUT_MS,
+                max_request_size=self._settings.kafka.max_message_bytes + _ROOM_BYTES,
+                allow_auto_create_topics=False,
+            )
+            try:
+                waiting = iter(chosen)
+                while part := list(islice(waiting, _SENT_TOGETHER)):
+                    futures = [_send(producer, redriven(found.letter)) for found in part if found.letter]
+                    for found, future in zip(part, futures, strict=True):
+                        future.get(timeout=2 * _TIMEOUT_MS / 1000)
+                        told(found)
+            finally:
+                producer.close(timeout=_TIMEOUT_MS / 1000)
+
+
+def _send(producer: KafkaProducer, output: RawOutput) -> Any:
+    known = producer.partitions_for(output.topic)
+    if output.partition not in known:
+        raise BrokerError(
+            f"deadletters: {output.topic} has no partition {output.partition} any more: "
+            "it was made anew; send these records again where they came from"
+        )
+    return producer.send(
+        output.topic,
+        output.value,
+        key=output.key,
+        headers=list(output.headers),
+        partition=output.partition,
+    )
+
+
+def _found(record: Any) -> Found:
+    headers = [(name, content if content is not None else b"") for name, content in record.headers]
+    try:
+        letter = read_dead_letter(headers, record.value, record.key)
+    except NotADeadLetterError:
+        letter = None
+    return Found(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+        letter=letter,
+    )
