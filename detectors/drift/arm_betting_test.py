@@ -19,8 +19,9 @@ from detectors.records import Interval
 
 Worse = Literal["lower", "higher"]
 
-_VERSION: Final = 2
-_SMALLEST, _LARGEST = 0.005, 0.75  # bets as shares of the capital that one unit may cost
+_VERSION: Final = 3
+_STAKES: Final = (0.01, 0.04, 0.08, 0.16, 0.4)  # bets as shares of the capital that one unit may cost
+_WEIGHTS: Final = (1 / 16, 6 / 16, 4 / 16, 3 / 16, 2 / 16)  # small effects need the head start
 _CAP: Final = 1e200  # lowering a product keeps its promise and keeps it finite after an alarm
 _WARNING: Final = 0.1  # share of the alarm threshold
 _CENTRE_UNITS: Final = 1000  # memory of the centre, in units
@@ -33,7 +34,6 @@ class ArmState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worse: Worse
     alpha: float
     tolerance: float
-    bets: int
     refused: int
     detected: bool
     centre: float
@@ -43,6 +43,7 @@ class ArmState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     counts: tuple[int, int]
     totals: tuple[float, float]
     difference: dict[str, Any]
+    alarm: tuple[int, float, int | None] | None
 
 
 @detector("arm_betting")
@@ -53,8 +54,8 @@ class ArmBettingTest(Base):
     :math:`A_t` is independent of everything else before it. Write :math:`y` for the score turned so that
     lower is worse, :math:`\varepsilon` for the tolerance and :math:`c_t` for a centre known before the unit
     (a running mean). Every bet :math:`\lambda_t`, fixed before the unit, gives a factor
-    :math:`L_t = 1 - \lambda_t (A_t - \rho_t)(y_t + \varepsilon A_t - c_t)`. The statistic is the average over
-    a grid of bets of the products of their factors; it alarms at ``1 / alpha``.
+    :math:`L_t = 1 - \lambda_t (A_t - \rho_t)(y_t + \varepsilon A_t - c_t)`. The statistic is a weighted mean
+    over a grid of bets of the products of their factors; it alarms at ``1 / alpha``.
 
     **Promise.** If the treated arm is nowhere worse than the control arm by more than `tolerance`, the
     probability that an alarm is *ever* raised is at most `alpha`. Proof: with :math:`m_1, m_0` the means of
@@ -81,8 +82,6 @@ class ArmBettingTest(Base):
         Probability of ever raising a false alarm, in (0, 1).
     tolerance
         How much worse the treated arm may be, in the metric's own unit, in [0, 1).
-    bets
-        Size of the grid of bets, at least 1.
     level
         Coverage of the interval of ``effect``, over all times together, in (0, 1).
 
@@ -112,7 +111,6 @@ class ArmBettingTest(Base):
         worse: Worse,
         alpha: float = 0.001,
         tolerance: float = 0.0,
-        bets: int = 10,
         level: float = 0.95,
     ) -> None:
         if worse not in ("lower", "higher"):
@@ -121,16 +119,11 @@ class ArmBettingTest(Base):
             raise ValueError(f"alpha must be in (0, 1), got {alpha}")
         if not 0.0 <= tolerance < 1.0:
             raise ValueError(f"tolerance must be in [0, 1), got {tolerance}")
-        if bets < 1:
-            raise ValueError(f"bets must be at least 1, got {bets}")
         self.worse: Worse = worse
         self.alpha = float(alpha)
         self.tolerance = float(tolerance)
-        self.bets = bets
         self.level = float(level)
         self.refused = 0
-        ratio = (_LARGEST / _SMALLEST) ** (1.0 / max(1, bets - 1))
-        self._stakes = tuple(_SMALLEST * ratio**k for k in range(bets))
         self.reset()
 
     def reset(self) -> None:
@@ -138,9 +131,10 @@ class ArmBettingTest(Base):
         self._n = 0
         self._detected = False
         self._centre = 0.5
-        self._products = [1.0] * self.bets
-        self._lowest = [1.0] * self.bets
-        self._starts = [0] * self.bets
+        self._products = list(_WEIGHTS)
+        self._lowest = list(_WEIGHTS)
+        self._starts = [0] * len(_WEIGHTS)
+        self._alarm: tuple[int, float, int | None] | None = None
         self._counts, self._totals = [0, 0], [0.0, 0.0]  # of the control arm, of the treated arm
         self._difference = BettingSequence(level=self.level)
 
@@ -159,14 +153,13 @@ class ArmBettingTest(Base):
             worse=read.worse,
             alpha=read.alpha,
             tolerance=read.tolerance,
-            bets=read.bets,
             level=difference.level,
         )
-        if {len(read.products), len(read.lowest), len(read.starts)} != {new.bets}:
+        if {len(read.products), len(read.lowest), len(read.starts)} != {len(_STAKES)}:
             raise ValueError("not a state of ArmBettingTest: the numbers of bets differ")
         new._products, new._lowest, new._starts = list(read.products), list(read.lowest), list(read.starts)
         new._n, new._centre = sum(read.counts), read.centre
-        new._detected, new.refused = read.detected, read.refused
+        new._detected, new.refused, new._alarm = read.detected, read.refused, read.alarm
         new._counts, new._totals = list(read.counts), list(read.totals)
         new._difference = difference
         return new
@@ -178,7 +171,6 @@ class ArmBettingTest(Base):
             worse=self.worse,
             alpha=self.alpha,
             tolerance=self.tolerance,
-            bets=self.bets,
             refused=self.refused,
             detected=self._detected,
             centre=self._centre,
@@ -188,6 +180,7 @@ class ArmBettingTest(Base):
             counts=(self._counts[0], self._counts[1]),
             totals=(self._totals[0], self._totals[1]),
             difference=self._difference.to_state(),
+            alarm=self._alarm,
         )
         built: dict[str, Any] = msgspec.to_builtins(state)
         return built
@@ -218,7 +211,7 @@ class ArmBettingTest(Base):
         gain = (share - treated) * (y + self.tolerance * treated - centre) / cost
         products, lowest, starts, total = self._products, self._lowest, self._starts, 0.0
         self._n = n = self._n + 1
-        for j, stake in enumerate(self._stakes):
+        for j, stake in enumerate(_STAKES):
             products[j] = product = products[j] * (1.0 + stake * gain)
             total += product
             if product < lowest[j]:  # evidence is counted from here: the companion CUSUM starts again
@@ -227,8 +220,9 @@ class ArmBettingTest(Base):
         if total > _CAP:
             self._products = [min(product, _CAP) for product in products]
         self._centre = centre + (y - centre) / min(n + 1, _CENTRE_UNITS)
-        if total >= self.bets / self.alpha:
+        if total >= 1.0 / self.alpha and not self._detected:
             self._detected = True
+            self._alarm = (n, self.evidence, self.began_index)
 
     def effect(self) -> tuple[float, Interval]:
         """Return how far the treated mean lies above the control mean, with an interval valid at all times.
@@ -279,7 +273,7 @@ class ArmBettingTest(Base):
     @property
     def warning_detected(self) -> bool:
         """Whether the statistic is at a tenth of its threshold now."""
-        return sum(self._products) >= _WARNING * self.bets / self.alpha
+        return sum(self._products) >= _WARNING / self.alpha
 
     @property
     def state(self) -> Literal["steady", "warning", "drift"]:
@@ -289,7 +283,7 @@ class ArmBettingTest(Base):
     @property
     def evidence(self) -> float:
         """log10 of the statistic; 0 while it is below 1."""
-        return math.log10(max(1.0, sum(self._products) / self.bets))
+        return math.log10(max(1.0, sum(self._products)))
 
     @property
     def threshold(self) -> float:
@@ -302,8 +296,15 @@ class ArmBettingTest(Base):
 
         An estimate: where the product of the bet with most evidence was lowest. None without evidence.
         """
-        best = max(range(self.bets), key=self._products.__getitem__)
+        best = max(range(len(_STAKES)), key=self._products.__getitem__)
         return self._starts[best] if self._products[best] > self._lowest[best] else None
+
+    @property
+    def alarm_record(self) -> dict[str, Any] | None:
+        """What stood at the alarm: ``n``, ``evidence``, ``began_index``; None without one."""
+        if self._alarm is None:
+            return None
+        return dict(zip(("n", "evidence", "began_index"), self._alarm, strict=True))
 
     @classmethod
     def trial(cls) -> Trial:

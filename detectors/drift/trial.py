@@ -16,7 +16,9 @@ class Trial(Struct, frozen=True, kw_only=True):
     ``build`` returns a new detector. ``steady`` and ``changed`` give endless observations without and with
     the change that the detector looks for, drawn from the generator handed in; in ``changed`` the change is
     there from the first one. ``patience`` is how many changed observations it may need before it fires.
-    ``refused`` are observations that ``update`` must refuse with a ``ValueError``.
+    ``refused`` are observations that ``update`` must refuse with a ``ValueError``. ``restore`` builds the
+    detector again from a state, for those whose ``from_state`` needs a shared reference beside it.
+    ``kept_by_reset`` names the fields of the state that outlive ``reset``, beside ``refused``.
     """
 
     build: Callable[[], Any]
@@ -24,3 +26,5 @@ class Trial(Struct, frozen=True, kw_only=True):
     changed: Callable[[Random], Iterator[Arguments]]
     refused: tuple[Arguments, ...]
     patience: int
+    restore: Callable[[dict[str, Any]], Any] | None = None
+    kept_by_reset: tuple[str, ...] = ()

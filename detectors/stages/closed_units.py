@@ -8,6 +8,7 @@ order of their keys. So the result does not depend on partitions, batch edges or
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 import numpy as np
 from msgspec import Struct
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from detectors.records import Direction
 from detectors.stages.units import Entry, Measure, SegmentTable, UnitValue
+
+_FIELDS_OF = attrgetter("metric", "value", "direction", "version")
 
 
 class Column(Struct, frozen=True):
@@ -69,9 +72,14 @@ class _Release:
             self.rows_of[label].append(row)
         if len(members) == 1:  # by far the most units, and the mean of one value is that value
             self.shares.append(first.share)
-            alone = (first.interaction_id,)
-            for measure in first.measures:
-                self._put(row, measure, measure.value, alone)
+            alone, metrics = (first.interaction_id,), self.metrics
+            for name, value, direction, version in map(_FIELDS_OF, first.measures):
+                metric = metrics.get((name, version))
+                if metric is None:
+                    metric = metrics[name, version] = _Metric(direction)
+                metric.rows.append(row)
+                metric.values.append(value)
+                metric.ids.append(alone)
             return
         self.shares.append(next((entry.share for entry in members if entry.share is not None), None))
         for measure, value, ids in _means(members):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from detectors.drift.feeding import feed_columns
 from detectors.records import Release, Signal, StreamKey
 from detectors.stages.admission import admit_releases
 from detectors.stages.arms import ArmTests
@@ -13,7 +14,7 @@ from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
 from detectors.stages.moments import Moments
 from detectors.stages.reference_builder import ReferenceBuilder
-from detectors.stages.reference_stream import ReferenceStream, update_together
+from detectors.stages.reference_stream import ReferenceStream
 from detectors.stages.served_shares import count_served, share_statuses
 from detectors.stages.units import ALL, Entry, SegmentTable
 
@@ -84,13 +85,12 @@ class Closing:
                 stream = self._take_in(one)
                 if stream is not None:
                     fed.append((stream, one))
-        watched = [(stream.watch, one) for stream, one in fed if stream.watch is not None]
-        after = iter(
-            update_together([watch for watch, _ in watched], [one.column.values for _, one in watched])
-        )
+        watches = [(stream.watch, one.column.values) for stream, one in fed if stream.watch is not None]
+        carried = iter(feed_columns([watch for watch, _ in watches], [values for _, values in watches]))
         for stream, one in fed:
             if stream.watch is not None:
-                stream.note_alarm(one.column.values[next(after) :], self._bucket_ms)
+                watch, first = next(carried)
+                stream.carry_on(watch, one.column.values[first:], self._bucket_ms)
             declared = self._releases.get(one.release)
             role = declared.role if declared else "unknown"
             self._emit(stream.signals(self._at_ms, role, status_due=self._status_due))

@@ -59,7 +59,7 @@ class StageState:
         return self._values.get(key, default)
 
     def put(self, key: str, value: Any) -> None:
-        """Set `key` to `value`, made of plain lists, dicts, strings, numbers and None."""
+        """Set `key` to `value`: lists, dicts, strings, numbers and None, or records that are packed so."""
         self._values[key] = value
         self._changed.add(key)
 

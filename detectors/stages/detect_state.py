@@ -183,7 +183,7 @@ class DetectState:
         """Return the blobs changed since the last call; new open entries go under `chunk`."""
         for (bucket_ms, deployment), entries in sorted(self._fresh_entries.items()):
             key = key_of("open", deployment, bucket_ms, chunk)
-            self.blobs.put(key, msgspec.to_builtins(entries))
+            self.blobs.put(key, entries)  # packed as they are: plain arrays again when they are read
             self._chunks.setdefault((bucket_ms, deployment), []).append(key)
         self._fresh_entries.clear()
         for key in sorted(self._touched):

@@ -1,14 +1,15 @@
 """One release, segment and metric against the pinned reference."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.drift.betting_sr import BettingSR, Side
+from detectors.drift.bet_grid import Side
+from detectors.drift.betting_sr import BettingSR
 from detectors.drift.confidence_sequence import BettingSequence, mean_interval
+from detectors.drift.feeding import feed_columns
 from detectors.records import Direction, Interval, Reference, Role, Signal, StreamKey
 from detectors.records.ids import derive_id
 from detectors.stages.bucket_times import BucketTimes
@@ -87,8 +88,8 @@ class ReferenceStream:
         """Take in the units of the closed bucket that starts at `bucket_ms`, in their order."""
         self.note(column, bucket_ms)
         if (watch := self.watch) is not None:
-            after = update_together([watch], [column.values])[0]
-            self.note_alarm(column.values[after:], bucket_ms)
+            ((watch, first),) = feed_columns([watch], [column.values])
+            self.carry_on(watch, column.values[first:], bucket_ms)
 
     def note(self, column: Column, bucket_ms: int) -> None:
         """Take in all that the units say but what the detector makes of them."""
@@ -104,13 +105,13 @@ class ReferenceStream:
         """The detector, None while there is nothing to compare with."""
         return self._detector
 
-    def note_alarm(self, after: NDArray[np.float64], bucket_ms: int) -> None:
-        """Take in the values of the bucket that came after the alarm, once the detector has seen it all."""
-        if self._detector is None or self._baseline is None:
-            return
-        for value in after.tolist():
-            self._after_alarm.update(value - self._baseline, 1.0)
-        self._times.note(bucket_ms, self._detector.n)
+    def carry_on(self, watch: BettingSR, after: NDArray[np.float64], bucket_ms: int) -> None:
+        """Go on with the detector that has seen the bucket, of which `after` came after its alarm."""
+        self._detector = watch
+        if self._baseline is not None:
+            for value in after.tolist():
+                self._after_alarm.update(value - self._baseline, 1.0)
+        self._times.note(bucket_ms, watch.n)
 
     def signals(self, at_ms: int, role: Role | str, *, status_due: bool) -> list[Signal]:
         """Return what there is to say at the close of a bucket: change and end once, a status when due."""
@@ -235,19 +236,6 @@ class ReferenceStream:
         stream._times = BucketTimes(state["buckets"])
         stream._exemplars = Exemplars(stream.direction, state["bad"], state["good"])
         return stream
-
-
-def update_together(watches: Sequence[BettingSR], values: Sequence[NDArray[np.float64]]) -> list[int]:
-    """Feed each detector its values, in order; return from which of them on each had alarmed before."""
-    found = []
-    for watch, own in zip(watches, values, strict=True):
-        after = 0 if watch.drift_detected else len(own)
-        for index, value in enumerate(own.tolist()):
-            watch.update(value)
-            if after > index + 1 and watch.drift_detected:
-                after = index + 1
-        found.append(after)
-    return found
 
 
 def is_worse(effect: float, direction: Direction) -> bool:

@@ -1,5 +1,6 @@
 """Score: every interaction becomes one scorecard."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
@@ -21,6 +22,7 @@ class ScoreStage:
     """Runs all scorers over each interaction, once, on features computed once.
 
     A scorer that raises costs its own score (status *errored*), never the record, and never its neighbours.
+    It is counted, as ``score_error_<scorer>``, by deployment.
     After each batch a tick tells every detect partition how far event time has come in this one.
 
     Parameters
@@ -70,6 +72,7 @@ class ScoreStage:
     def step(self, state: StageState, batch: Sequence[Delivery]) -> tuple[StageState, list[Output]]:
         """Return the state after `batch`, the scorecards, and the control records passed on."""
         outputs: list[Output] = []
+        errors: Counter[tuple[str, str]] = Counter()
         before: int = state.get(WATERMARK, -1)
         watermark = before
         for delivery in batch:
@@ -77,11 +80,14 @@ class ScoreStage:
             if isinstance(record, Interaction):
                 card = self.score(record, delivery.partition, delivery.offset)
                 outputs.append(Output(topic="scorecards", key=record.deployment, record=card))
+                errors.update((one.name, record.deployment) for one in card.scores if one.status == "errored")
                 watermark = max(watermark, self._time_of(record))
             elif isinstance(record, Release):
                 outputs.append(Output(topic="scorecards", key=record.deployment, record=record))
             elif isinstance(record, Tick):
                 watermark = max(watermark, record.watermark_ms)
+        for (scorer, deployment), count in sorted(errors.items()):
+            state.count(f"score_error_{scorer}", deployment, count)
         if watermark > before:
             state.put(WATERMARK, watermark)
             tick = Tick(state.get("partition"), watermark)

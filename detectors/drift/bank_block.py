@@ -1,0 +1,211 @@
+"""The numbers of up to a thousand BettingSR, side by side: what a Bank is made of."""
+
+import math
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.drift.bet_grid import RISKS, WageredSide, lay_bets
+from detectors.drift.betting_state import BettingState
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+TICKS: Final = 250
+"""At most so many observations of a stream are taken at a time: a byte counts them."""
+
+_CAP, _CAP_EVERY = 1e200, 16  # as in BettingSR; the second is a power of 2
+_WARNING: Final = 0.1  # share of the alarm threshold
+_SIDES: Final = (True, False)  # the first row holds bets on a fall, the second those on a rise
+
+
+class BankBlock:
+    """Keeps some detectors in arrays of shape (2 sides, 7 bets, streams).
+
+    A side that a detector does not watch has weight 0, and its sums stay 0.
+    """
+
+    def __init__(self, states: Sequence[BettingState]) -> None:
+        self._states = list(states)
+        self.streams = len(self._states)
+        shape = (2, len(RISKS), self.streams)
+        self._weight, self._kept, self._risk = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self._sums, self._runs, self._life = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self._starts = np.zeros(shape, dtype=np.int64)
+        self._end, self._slope = np.full((2, 1, self.streams), 0.5), np.zeros((2, 1, self.streams))
+        for stream, state in enumerate(self._states):
+            self._enter(stream, state)
+        self._gain = np.empty((2, 1, self.streams))
+        self._factor, self._restarts = np.empty(shape), np.empty(shape, dtype=bool)
+        self._restarted = np.empty(shape, dtype=np.uint8)
+        self.n = np.array([state.n for state in states], dtype=np.int64)
+        self.total = np.array([state.total for state in states], dtype=np.int64)
+        self.refused = np.array([state.refused for state in states], dtype=np.int64)
+        self.detected = np.array([state.detected for state in states], dtype=bool)
+        self.warning = np.array([state.warning for state in states], dtype=bool)
+        self._alarm_at = np.array([1.0 / state.alpha for state in states])
+        self._alarms = {stream: state.alarm for stream, state in enumerate(states) if state.alarm}
+
+    def _enter(self, stream: int, state: BettingState) -> None:
+        first = 0
+        for side in _lay(state):
+            row, last = _SIDES.index(side.down), first + len(side.wagers)
+            self._end[row, 0, stream], self._slope[row, 0, stream] = side.end, side.slope
+            for bet, wager in enumerate(side.wagers):
+                self._weight[row, bet, stream] = wager.weight
+                self._kept[row, bet, stream] = wager.kept
+                self._risk[row, bet, stream] = wager.risk
+            for values, saved in zip(self._kept_numbers(), _saved_numbers(state), strict=True):
+                values[row, :, stream] = saved[first:last]
+            first = last
+
+    def state(self, stream: int) -> BettingState:
+        """Return the state of one detector, as its own ``to_state`` would give it."""
+        rows = [_SIDES.index(side.down) for side in _lay(self._states[stream])]
+        sums, runs, life, starts = (
+            [number for row in rows for number in values[row, :, stream].tolist()]
+            for values in self._kept_numbers()
+        )
+        was = self._states[stream]
+        return BettingState(
+            version=was.version,
+            mean_low=was.mean_low,
+            mean_high=was.mean_high,
+            alpha=was.alpha,
+            direction=was.direction,
+            reference_units=was.reference_units,
+            shift_variance=was.shift_variance,
+            n=int(self.n[stream]),
+            refused=int(self.refused[stream]),
+            detected=bool(self.detected[stream]),
+            warning=bool(self.warning[stream]),
+            sums=sums,
+            runs=runs,
+            starts=starts,
+            total=int(self.total[stream]),
+            life=life,
+            alarm=self._alarms.get(stream),
+        )
+
+    def part(self, streams: int) -> "BankBlock":
+        """Return a block of the first `streams` detectors, over the same numbers: it carries these on too."""
+        part = copy(self)
+        part.streams = streams
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(part, name, value[..., :streams])
+        return part
+
+    def run(self, rows: Floats) -> None:
+        """Take up to 250 observations of every stream, shape (observations, streams), all in [0, 1]."""
+        self._restarted.fill(0)
+        limits = np.where(self.detected, np.inf, self._alarm_at)
+        ages = self.total
+        # Streams that moved in together have one age: a number is faster than an array of equal ones.
+        age: Any = int(ages[0]) if (ages == ages[0]).all() else ages.copy()
+        total = np.zeros(self.streams)
+        for tick, row in enumerate(rows, start=1):
+            age += 1
+            np.subtract(row, self._end, out=self._gain)
+            self._gain *= self._slope
+            np.multiply(self._risk, self._gain, out=self._factor)
+            self._factor += self._kept
+            self._bet(tick, 1.0 / (age * (age + 1.0)))
+            total = self._totals()
+            due = age % _CAP_EVERY == 0
+            if due if isinstance(age, int) else due.any():
+                self._cap(np.broadcast_to(due, total.shape))
+            fresh = total >= limits
+            if fresh.any():
+                limits[fresh] = np.inf
+                self._raise(fresh, age)
+        self.warning[:] = total >= _WARNING * self._alarm_at
+        self._starts[:] = self._all_starts()
+        self.n += len(rows)
+        self.total += len(rows)
+
+    def reset(self, chosen: Flags) -> None:
+        """Reset the chosen detectors as their own ``reset`` does."""
+        self.detected[chosen] = self.warning[chosen] = False
+        self.n[chosen] = 0
+        for values in (self._sums, self._runs):
+            values[:, :, chosen] = 0.0
+        self._starts[:, :, chosen] = 0
+        for stream in np.flatnonzero(chosen).tolist():
+            self._alarms.pop(stream, None)
+
+    def evidence(self) -> list[float]:
+        """Return log10 of every statistic; 0 while it is below 1."""
+        # The sum and the logarithm of the single detector: others may differ in the last bit.
+        sums = self._sums.reshape(-1, self.streams).T.tolist()
+        return [math.log10(max(1.0, sum(bets))) for bets in sums]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+
+    def _bet(self, tick: int, late: Any) -> None:
+        """Apply the factors to the sums, to the companions and to the runs."""
+        sums, runs, life, factor = self._sums, self._runs, self._life, self._factor
+        sums += self._weight
+        sums *= factor
+        life += late
+        life *= factor
+        # A run of at most 1 restarts with this observation: its last restart is what counts.
+        np.less_equal(runs, 1.0, out=self._restarts)
+        restarts = self._restarts.view(np.uint8)
+        restarts *= np.uint8(tick)
+        np.maximum(self._restarted, restarts, out=self._restarted)
+        np.maximum(runs, 1.0, out=runs)
+        runs *= factor
+
+    def _totals(self) -> Floats:
+        """Return the statistics, added up bet by bet as a single detector does."""
+        if self.streams == 1:  # a single column would be added up pairwise
+            last: Floats = np.add.accumulate(self._sums.reshape(-1, 1), axis=0)[-1]
+            return last
+        added: Floats = np.add.reduce(self._sums, axis=(0, 1))
+        return added
+
+    def _cap(self, due: Flags) -> None:
+        for values in (self._sums, self._runs, self._life):
+            if values.max() > _CAP:
+                values[:, :, due] = np.minimum(values[:, :, due], _CAP)
+
+    def _all_starts(self) -> NDArray[np.int64]:
+        """Return where the runs started; ``n`` still stands before the rows that are being taken."""
+        restarted = self._restarted.astype(np.int64)
+        return np.where(restarted > 0, self.n + restarted - 1, self._starts)
+
+    def _raise(self, fresh: Flags, age: Any) -> None:
+        """Note the alarms of the streams in `fresh`: total, evidence and began index."""
+        self.detected |= fresh
+        ages, starts = np.broadcast_to(age, fresh.shape), self._all_starts()
+        for stream in np.flatnonzero(fresh).tolist():
+            sums = self._sums[:, :, stream].ravel()
+            best = int(sums.argmax())
+            running = self._runs[:, :, stream].ravel()[best] > 1.0
+            began = int(starts[:, :, stream].ravel()[best]) if running else None
+            self._alarms[stream] = [int(ages[stream]), math.log10(max(1.0, sum(sums.tolist()))), began]
+
+    def _kept_numbers(self) -> tuple[NDArray[np.float64] | NDArray[np.int64], ...]:
+        return self._sums, self._runs, self._life, self._starts
+
+
+def _saved_numbers(state: BettingState) -> tuple[Sequence[float], ...]:
+    return state.sums, state.runs, state.life, state.starts
+
+
+def _lay(state: BettingState) -> tuple[WageredSide, ...]:
+    return lay_bets(
+        state.mean_low,
+        state.mean_high,
+        alpha=state.alpha,
+        direction=state.direction,
+        reference_units=state.reference_units,
+        shift_variance=state.shift_variance,
+    )
