@@ -307,10 +307,9 @@ def test_resume_is_exact(past, cut, worse):
         {"worse": "lower", "alpha": 1.0},
         {"worse": "lower", "tolerance": -0.1},
         {"worse": "lower", "tolerance": 1.0},
-        {"worse": "lower", "bets": 0},
         {"worse": "lower", "level": 1.5},
     ],
 )
 def test_impossible_configuration_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"worse|alpha|tolerance|bets|level"):
+    with pytest.raises(ValueError, match=r"worse|alpha|tolerance|level"):
         ArmBettingTest(**wrong)

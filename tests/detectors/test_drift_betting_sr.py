@@ -61,7 +61,7 @@ def delay_and_onset(draw, after, seed, *, alpha=1e-4, before=1000, horizon=6000)
 
 
 def statistic(detector):
-    return fmean(detector.to_state()["sums"])
+    return sum(detector.to_state()["sums"])
 
 
 @given(
@@ -101,15 +101,74 @@ def test_mean_run_length_keeps_its_promise(draw, seed):
 
 
 @pytest.mark.parametrize(
-    ("draw", "after", "expected"),
-    [(coin, 0.80, 129), (coin, 0.70, 45), (graded, 0.85, 52), (graded, 0.80, 24), (graded, 0.70, 12)],
+    ("draw", "after", "oracle"),
+    [(coin, 0.80, 105), (coin, 0.70, 37.5), (graded, 0.85, 39.0), (graded, 0.80, 15.3), (graded, 0.70, 7.9)],
 )
-def test_delay(draw, after, expected):
-    found = [delay_and_onset(draw, after, seed) for seed in range(60)]
+def test_delay_is_close_to_that_of_who_knows_the_change(draw, after, oracle):
+    # The oracle sums the likelihood ratio (coins), or the best single bet of all (graded), at the same
+    # time between false alarms; this detector's is a third longer than promised.
+    found = [delay_and_onset(draw, after, seed, alpha=1.4e-4) for seed in range(100)]
     delays = [delay for delay, _ in found if delay is not None]
-    assert len(delays) == 60
-    assert fmean(delays) == pytest.approx(expected, rel=0.25)
+    assert len(delays) == 100
+    assert fmean(delays) <= 1.25 * oracle + 2 * stdev(delays) / 10
     assert abs(median([onset for _, onset in found])) <= 10
+
+
+@given(
+    past=st.lists(units, max_size=20),
+    mean=units,
+    shift=st.floats(-1.0, 1.0),
+    units_behind=st.none() | st.integers(1, 10**6),
+    variance=st.floats(0.0, 1.0),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_moved_band_and_discounts_keep_the_inequality(past, mean, shift, units_behind, variance):
+    detector = BettingSR(mean_low=mean, mean_high=mean, reference_units=units_behind, shift_variance=variance)
+    for x in past:
+        detector.update(x, shift=shift)
+    moved, branches = min(1.0, max(0.0, mean + shift)), []
+    for x in (0.0, 1.0):
+        branch = BettingSR.from_state(detector.to_state())
+        branch.update(x, shift=shift)
+        branches.append((statistic(branch), branch.companion.value))
+    for k, now in ((0, statistic(detector) + 1.0), (1, detector.companion.value)):
+        # At the very ends of the scale a band is held off them by .001, on the quiet side.
+        expected = (1.0 - moved) * branches[0][k] + moved * branches[1][k]
+        assert min(branches)[k] >= 0.0
+        assert expected <= now * (1.0 + 1e-9)
+
+
+def test_a_shift_of_nothing_is_no_shift():
+    plain, moved = (BettingSR(mean_low=0.8, mean_high=0.8) for _ in range(2))
+    seasonal = BettingSR(mean_low=0.7, mean_high=0.7)
+    random = Random(1)
+    for _ in range(300):
+        x = coin(random, 0.8)
+        plain.update(x)
+        moved.update(x, shift=0)
+        seasonal.update(x, shift=0.1)
+    assert plain.to_state() == moved.to_state()
+    assert seasonal.evidence < 3.0
+    for _ in range(1500):
+        seasonal.update(coin(random, 0.8))
+    assert seasonal.drift_detected
+
+
+@pytest.mark.parametrize(("n", "mean"), [(50, 0.97), (200, 0.9), (1000, 0.5), (5000, 0.98)])
+def test_false_alarms_keep_the_promise_over_estimated_bands(n, mean):
+    """Every stream has a reference of its own; see also the fleet in the test of the budget."""
+    alarms, streams, length, alpha = 0, 60, 1500, 1e-3
+    for seed in range(streams):
+        random = Random(1000 * n + seed)
+        found = fmean(coin(random, mean) for _ in range(n))
+        detector = BettingSR.from_reference(reference(found, 0.1, n), tolerance=0.0, alpha=alpha)
+        for _ in range(length):
+            detector.update(coin(random, mean))
+            if detector.drift_detected:
+                alarms += 1
+                detector.reset()
+    expected = alpha * streams * length
+    assert alarms <= expected + 2 * math.sqrt(expected)
 
 
 def test_direction_is_deaf_on_the_other_side():
@@ -132,10 +191,10 @@ def test_no_onset_without_evidence():
 
 
 def test_band_of_a_reference():
-    detector = BettingSR.from_reference(reference(0.9, 0.09, 1000), tolerance=0.01, alpha=1e-4)
-    error = math.sqrt(0.09 / 1000 + (2.58 / 1000) ** 2)
-    assert detector.mean_low == pytest.approx(0.9 - 0.01 - 2.58 * error)
-    assert detector.mean_high == pytest.approx(0.9 + 0.01 + 2.58 * error)
+    detector = BettingSR.from_reference(reference(0.9, 0.09, 999), tolerance=0.01, alpha=1e-4)
+    assert detector.mean_low == pytest.approx(0.9 * 0.999 - 0.01)
+    assert detector.mean_high == pytest.approx(0.9 * 0.999 + 0.001 + 0.01)
+    assert detector.reference_units == 999
 
 
 def test_plug_in_references_keep_the_false_alarm_rate():
@@ -246,17 +305,19 @@ def test_resume_is_exact(values, cut, band):
         {"mean_low": math.nan, "mean_high": 0.5},
         {"mean_low": 0.5, "mean_high": 0.5, "alpha": 0.0},
         {"mean_low": 0.5, "mean_high": 0.5, "alpha": 1.0},
-        {"mean_low": 0.5, "mean_high": 0.5, "bets": 0},
+        {"mean_low": 0.5, "mean_high": 0.5, "reference_units": 0},
+        {"mean_low": 0.5, "mean_high": 0.5, "shift_variance": -0.1},
+        {"mean_low": 0.5, "mean_high": 0.5, "shift_variance": math.nan},
         {"mean_low": 0.5, "mean_high": 0.5, "direction": "sideways"},
     ],
 )
 def test_impossible_configuration_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"mean_low|alpha|bets|direction"):
+    with pytest.raises(ValueError, match=r"mean_low|alpha|units|variance|direction"):
         BettingSR(**wrong)
 
 
 def test_impossible_references_are_refused():
-    with pytest.raises(ValueError, match="no units"):
+    with pytest.raises(ValueError, match="need units"):
         BettingSR.from_reference(reference(0.5, 0.1, 0), tolerance=0.0)
     with pytest.raises(ValueError, match="tolerance"):
         BettingSR.from_reference(reference(0.5, 0.1, 10), tolerance=-0.1)
