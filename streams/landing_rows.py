@@ -30,6 +30,20 @@ from streams.landing_cells import (
     whole,
     whole_or_none,
 )
+from streams.landing_scores import score_columns
+
+LANDED: Final[Mapping[str, type[Record]]] = {
+    "interactions": Interaction,
+    "scorecards": Scorecard,
+    "releases": Release,
+    "references": Reference,
+    "signals": Signal,
+    "decisions": Decision,
+    "actions": Action,
+    "feedback": Feedback,
+    "labels": Label,
+}
+"""Topic -> the record that lands from it; what travels beside it as a control record lands elsewhere."""
 
 Row = dict[str, Any]
 Rows = list[tuple[str, Row]]
@@ -53,6 +67,7 @@ def rows_of(records: Sequence[tuple[int, int, Record]]) -> dict[str, dict[str, l
     [40]
     """
     tables: dict[str, dict[str, list[Any]]] = {}
+    cards = [(at, place, record) for at, place, record in records if isinstance(record, Scorecard)]
     for partition, offset, record in records:
         landing = _LANDINGS.get(type(record))
         if landing is None:
@@ -63,6 +78,8 @@ def rows_of(records: Sequence[tuple[int, int, Record]]) -> dict[str, dict[str, l
             row["src_offset"] = offset
             for name, value in row.items():
                 columns.setdefault(name, []).append(value)
+    if any(card.scores for _, _, card in cards):
+        tables["scores"] = score_columns(cards)
     return tables
 
 
@@ -107,7 +124,7 @@ def _interaction(record: Interaction) -> Rows:
 
 
 def _scorecard(record: Scorecard) -> Rows:
-    both = {
+    row = {
         "deployment": text(record.deployment),
         "release": text(record.release),
         "interaction_id": text(record.interaction_id),
@@ -116,31 +133,13 @@ def _scorecard(record: Scorecard) -> Rows:
         "unit": text(record.unit),
         "verdict": record.verdict,
         "policy_version": text(record.policy_version),
-    }
-    head = both | {
         "deciding": [text(name) for name in record.deciding],
         **arm_columns(record.arm),
         "segments": text_map(record.segments),
         "source_partition": record.source_partition,
         "source_offset": record.source_offset,
     }
-    rows: Rows = [("scorecards", head)]
-    for score in record.scores:
-        row = both | {
-            "metric": text(score.name),
-            "status": score.status,
-            "value": score.value,
-            "direction": score.direction,
-            "confidence": score.confidence,
-            "label": text(score.label),
-            "flags": [text(flag) for flag in score.flags],
-            "spans": json_text(score.spans),
-            "reason": text(score.reason),
-            "version": text(score.version),
-            "arm": text(record.arm.name) if record.arm else "",
-        }
-        rows.append(("scores", row))
-    return rows
+    return [("scorecards", row)]
 
 
 def _signal(record: Signal) -> Rows:

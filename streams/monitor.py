@@ -16,7 +16,6 @@ from starlette.routing import BaseRoute
 from detectors.records import Action, Decision, Signal, SignalKind
 from detectors.redaction import Redactor
 from streams.assembly import assemble
-from streams.clickhouse_door import ClickHouseDoor, read_tokens
 from streams.door.counters import DoorCounters
 from streams.door.http import door_routes, require_token
 from streams.embedded.act import ActLoop
@@ -36,8 +35,8 @@ from streams.health import health_routes
 from streams.listener import Listener, bind
 from streams.page import PAGE_QUERY_S, page_routes
 from streams.response.machine import ResponseMachine
-from streams.settings import Settings, read_secret
-from streams.store import Store, open_store
+from streams.settings import Settings
+from streams.store_front import Closer, StoreFront, open_landing_store
 from streams.vitals import Vitals
 
 
@@ -65,12 +64,12 @@ class Monitor:
         self.settings = settings
         self._parts = assemble(settings)
         self._token = require_token(settings.door)
-        self._store_tokens = read_tokens(settings)
+        self._front = StoreFront(settings)
         self.counters = DoorCounters()
         self.failed = asyncio.Event()
         self.failure = ""
         self.door_url = self.page_url = self.clickhouse_url = ""
-        self._closers: list[Callable[[], object] | Callable[[], Awaitable[object]]] = []
+        self._closers: list[Closer] = []
 
     async def __aenter__(self) -> Self:
         try:
@@ -92,12 +91,13 @@ class Monitor:
         user_key = load_user_key(directory, settings.door.user_key_file)
         bound = bind(settings.door.host, settings.door.port)
         self._closers.append(bound.close)
-        store_bound = self._bind_store_door()
+        if (unbind := self._front.bind()) is not None:
+            self._closers.append(unbind)
         self.journal = Journal(directory / "journal.db", partitions=settings.journal.partitions)
         self._closers.append(self.journal.close)
         self._decisions = TopicFollower(self.journal, "decisions")
         self._signals = TopicFollower(self.journal, "signals")
-        self.store = await asyncio.to_thread(self._open_store, directory)
+        self.store = await asyncio.to_thread(open_landing_store, settings)
         self._closers.append(self.store.close)
         ledger = open_ledger(directory / "ledger.db")
         self._closers.append(ledger.close)
@@ -111,38 +111,8 @@ class Monitor:
         )
         self._start_threads()
         await self._start_listener(bound, user_key)
-        await self._start_store_door(store_bound)
-
-    def _bind_store_door(self) -> socket.socket | None:
-        """Take the port of the ClickHouse door, if it is wanted, before anything is opened."""
-        if self._store_tokens is None:
-            return None
-        door = self.settings.clickhouse_door
-        bound = bind(door.host, door.port, setting="clickhouse_door.port")
-        self._closers.append(bound.close)
-        return bound
-
-    async def _start_store_door(self, bound: socket.socket | None) -> None:
-        tokens = self._store_tokens
-        if bound is None or tokens is None:
-            return
-        door = await asyncio.to_thread(ClickHouseDoor, self.store, self.settings.clickhouse_door, tokens)
-        self._closers.append(lambda: asyncio.to_thread(door.close))
-        listener = Listener(door.app, bound)
-        self._closers.append(listener.close)
-        await listener.start()
-        self.clickhouse_url = listener.url
-
-    def _open_store(self, directory: Path) -> Store:
-        land = self.settings.land
-        store = open_store(
-            path=directory / "store",
-            dsn=land.dsn,
-            password=read_secret(env=land.password_env, what="store password"),
-            database=land.database,
-        )
-        store.migrate()
-        return store
+        self._closers += await self._front.serve(self.store)
+        self.clickhouse_url = self._front.url
 
     def _start_threads(self) -> None:
         settings = self.settings

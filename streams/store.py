@@ -24,7 +24,7 @@ from streams.store_connection import (
 )
 from streams.store_raw import RawLimits, RawReader, insert_block
 
-__all__ = ["INSERT_SETTINGS", "Reader", "Store", "StoreError", "open_store"]
+__all__ = ["INSERT_SETTINGS", "Reader", "Store", "StoreError", "open_reader", "open_store"]
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 INSERT_SETTINGS = {
@@ -38,7 +38,12 @@ INSERT_SETTINGS = {
 
 
 def open_store(
-    *, path: Path | None, dsn: str = "", password: str = "", database: str = "plumbline"
+    *,
+    path: Path | None,
+    dsn: str = "",
+    password: str = "",
+    database: str = "plumbline",
+    timeout_s: float = 0.0,
 ) -> "Store":
     """Return the open store: the server at `dsn`, or else the embedded engine in directory `path`.
 
@@ -52,6 +57,8 @@ def open_store(
         Password of the user in `dsn`; never part of an error text.
     database
         Where the tables live, made if missing: lower-case letters, digits and underscores.
+    timeout_s
+        What takes a server longer is given up, by both sides; 0: the driver's own limits.
 
     Raises
     ------
@@ -62,7 +69,9 @@ def open_store(
     if not _NAME.match(database):
         raise StoreError(f"database {database!r}: lower-case letters, digits and underscores only")
     if dsn:
-        return Store(lambda: connect_server(dsn, password), database=database, embedded=False)
+        return Store(
+            lambda: connect_server(dsn, password, timeout_s=timeout_s), database=database, embedded=False
+        )
     if path is None:
         raise StoreError("the embedded store needs a directory; set data_dir or [land] dsn")
     raise_open_files()
@@ -191,6 +200,10 @@ class Store:
             self._readers.append(reader)
             return reader
 
+    def answers(self) -> bool:
+        """Return whether the store can be reached now: True for the engine in this process."""
+        return self._embedded or self._client.ping()
+
     @property
     def database(self) -> str:
         """Where the tables live."""
@@ -260,6 +273,22 @@ class Store:
         rows = self._client.query(sql, parameters={"names": list(wanted)}).result_rows
         known = {str(row[0]) for row in rows}
         return {name: value for name, value in wanted.items() if name in known}
+
+
+def open_reader(*, dsn: str, password: str = "", database: str = "plumbline") -> "Reader":
+    """Return a handle that only reads the server at `dsn`, or the door of an embedded store.
+
+    Nothing is made or changed there: a reader's user or token is enough.
+
+    Raises
+    ------
+    StoreError
+        If it does not answer or refuses.
+    """
+    client = connect_server(dsn, password)
+    client.database = database
+    client.set_client_setting("readonly", 1)
+    return Reader(client)
 
 
 class Reader:

@@ -1,13 +1,19 @@
 """Connections of the store: how they are opened, and what their failures are called."""
 
 import fcntl
+import logging
 import re
 import resource
 from pathlib import Path
+from typing import Any, Literal
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+
+# What it reports is raised here anyway, and its texts may hold a query's parameters.
+logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
 
 _CODE = re.compile(r"Code: (\d+)")
 _OPEN_FILES = 4096
@@ -22,15 +28,25 @@ _REMEDIES = {
 }
 
 
+_UNKNOWN_OUTCOMES = frozenset({159, 209, 210, 279, 319, 394, 1000, 1001, 1002})
+"""Codes of an engine that does not say what came of it: timeouts, its network, cancelled, unforeseen."""
+
+Outcome = Literal["refused", "unsent", "unknown"]
+
+
 class StoreError(Exception):
     """The store could not do what was asked; one line, with the remedy, without any stored text.
 
     ``code`` is ClickHouse's error code, None where the engine gave none (unreachable, closed).
+    ``outcome`` says what came of it: *refused* by the engine, *unsent* since nothing could reach it, or
+    *unknown*: what was asked may have been done, or may still be.
     """
 
-    def __init__(self, text: str, *, code: int | None = None) -> None:
+    def __init__(self, text: str, *, code: int | None = None, unsent: bool = False) -> None:
         super().__init__(text)
         self.code = code
+        refused = code is not None and code not in _UNKNOWN_OUTCOMES
+        self.outcome: Outcome = "unsent" if unsent else "refused" if refused else "unknown"
 
 
 class translated:  # noqa: N801 - reads as a word of the with statement
@@ -56,7 +72,17 @@ def _store_error(doing: str, error: Exception) -> StoreError:
     if code is not None:
         return StoreError(f"cannot {doing}: ClickHouse error {code}", code=code)
     kind = type(error).__name__
-    return StoreError(f"cannot {doing}: {kind}")
+    return StoreError(f"cannot {doing}: {kind}", unsent=_never_left(error))
+
+
+def _never_left(error: BaseException | None) -> bool:
+    """Return whether no connection was made: what was asked cannot have been done."""
+    while error is not None:
+        reason = error.reason if isinstance(error, MaxRetryError) else error
+        if isinstance(reason, (NewConnectionError, ConnectTimeoutError, ConnectionRefusedError)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _known_failure(doing: str, code: int) -> StoreError:
@@ -104,14 +130,25 @@ def _is_locked(status: Path) -> bool:
     return False
 
 
-def connect_server(dsn: str, password: str) -> Client:
-    """Return a connection to the server at `dsn`; raises StoreError."""
+def connect_server(dsn: str, password: str, *, timeout_s: float = 0.0) -> Client:
+    """Return a connection to the server at `dsn`; raises StoreError.
+
+    Client and server give up what takes longer than `timeout_s` seconds (0: the driver's own limits).
+    """
+    limits: dict[str, Any] = {}
+    if timeout_s:
+        whole_s = max(1, int(timeout_s))
+        limits = {"connect_timeout": min(10, whole_s), "send_receive_timeout": whole_s}
+        limits["settings"] = {"max_execution_time": whole_s}
     try:
-        return clickhouse_connect.get_client(dsn=dsn, password=password, autogenerate_session_id=False)
+        return clickhouse_connect.get_client(
+            dsn=dsn, password=password, autogenerate_session_id=False, **limits
+        )
     except (ClickHouseError, OSError, ValueError) as error:
         failure = _store_error("open the store", error)
         if failure.code is None:
-            failure = StoreError("cannot open the store: the server does not answer; is [land] dsn right?")
+            text = "cannot open the store: the server does not answer; is [land] dsn right?"
+            failure = StoreError(text, unsent=_never_left(error))
         raise failure from None
 
 

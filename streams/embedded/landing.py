@@ -7,36 +7,11 @@ taken for a repetition.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from detectors.records import (
-    Action,
-    Decision,
-    Feedback,
-    Interaction,
-    Label,
-    Reference,
-    Release,
-    Scorecard,
-    Signal,
-)
-from detectors.records.codec import Record
 from streams.embedded.journal import BATCH_BYTES, Journal
-from streams.landing_rows import rows_of
+from streams.landing_rows import LANDED, rows_of
 from streams.store import StoreError
-
-LANDED: Final[Mapping[str, type[Record]]] = {
-    "interactions": Interaction,
-    "scorecards": Scorecard,
-    "releases": Release,
-    "references": Reference,
-    "signals": Signal,
-    "decisions": Decision,
-    "actions": Action,
-    "feedback": Feedback,
-    "labels": Label,
-}
-"""Topic -> the record that lands from it; what travels beside it as a control record lands elsewhere."""
 
 
 class Landable(Protocol):

@@ -251,7 +251,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, story: Story) -> Iterator[
     settings = settings_in(folder, host="0.0.0.0", token_file=str(folder / "token"))  # noqa: S104
     settings = msgspec.structs.replace(settings, land=LandSettings(flush_s=60))
     patch = pytest.MonkeyPatch()
-    patch.setattr("streams.monitor.open_store", lambda **_: story.running.monitor.store)  # type: ignore[union-attr]
+    patch.setattr("streams.store_front.open_store", lambda **_: story.running.monitor.store)  # type: ignore[union-attr]
     patch.setattr(Store, "close", lambda self: None)
     running = Running(settings).start()
     yield running.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
