@@ -100,7 +100,7 @@ class Vitals:
         yield Gauge("stage_lag_records", "Records that a stage has not read yet.", ("stage",), lags)
         yield Gauge(
             "set_aside_records",
-            "Late records, streams and segment values over their bound, faults of rules.",
+            "Late records, streams and segment values over their bound, faults of scorers and rules.",
             ("kind", "deployment"),
             {labels: float(count) for labels, count in self._pipeline.counts().items()},
             is_counter=True,

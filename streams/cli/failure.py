@@ -8,6 +8,7 @@ import click
 
 from streams.embedded.errors import StorageError
 from streams.kafka.errors import BrokerError
+from streams.kafka.shadow import BackfillError
 from streams.listener import PortError
 from streams.mapping import MappingError
 from streams.settings import SettingsError
@@ -27,7 +28,7 @@ def told_in_one_line(command: F) -> F:
             return command(*arguments, **options)
         except (SettingsError, MappingError) as error:
             _end(str(error), MISUSED)
-        except (StorageError, StoreError, PortError, BrokerError, OSError) as error:
+        except (StorageError, StoreError, PortError, BrokerError, BackfillError, OSError) as error:
             _end(str(error), FAILED)
 
     return cast(F, guarded)

@@ -2,13 +2,9 @@
 
 import time
 from collections.abc import Callable
-from typing import Final
 
-from detectors.records import Tick
 from streams.embedded.journal import Journal
-
-_SILENCE_STEP_MS: Final = 5_000
-"""In silence time goes on in such steps: every tick is a record that is kept, in every partition."""
+from streams.ticking import behind, furthest_ms
 
 
 class Ticker:
@@ -43,17 +39,14 @@ class Ticker:
     def tick(self) -> int:
         """Append what ticks are due; return how many."""
         reached = self._watermarks()
-        furthest = max(reached.values(), default=-1)
-        if self._live and furthest >= 0:
-            silent_until = time.time_ns() // 1_000_000 - self._silence_ms
-            furthest = max(furthest, silent_until // _SILENCE_STEP_MS * _SILENCE_STEP_MS)
+        now_ms = time.time_ns() // 1_000_000
+        furthest = furthest_ms(reached, live=self._live, now_ms=now_ms, silence_ms=self._silence_ms)
         with self._journal.transaction() as db:
             ends = self._journal.ends("interactions")
             read = self._journal.positions("score", "interactions")
+            drained = [part for part in range(self._journal.partitions) if read[part] == ends[part]]
             due = [
-                ("interactions", partition, Tick(partition, furthest))
-                for partition in range(self._journal.partitions)
-                if reached.get(partition, -1) < furthest and read[partition] == ends[partition]
+                ("interactions", tick.source_partition, tick) for tick in behind(reached, furthest, drained)
             ]
             self._journal.append(db, due)
         return len(due)

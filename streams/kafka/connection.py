@@ -5,6 +5,7 @@ import ssl
 from typing import Any
 
 from streams.kafka.errors import BrokerError
+from streams.kafka.snappy import teach_snappy
 from streams.settings import KafkaSettings, SettingsError, read_secret
 
 _DEFAULT_PORT = 9092
@@ -103,6 +104,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     SettingsError
         If an address, file or secret is missing or wrong, or a password would go out in plain text.
     """
+    teach_snappy()
     context = tls_context(settings)
     addresses = bootstrap_addresses(settings)
     options: dict[str, Any] = {

@@ -82,7 +82,7 @@ def test_a_receiver_that_hangs_delays_no_call_to_the_gateway(world, monkeypatch)
         world.now_ms += 8 * 60_000
         await until(lambda: ("rollback", "ROLLED_BACK", 3) in copies(world))
         assert [one.state for one in act._machine.notices()] == ["pending", "pending"]
-        monkeypatch.setattr("streams.embedded.act._FINISH_S", 0.05)
+        monkeypatch.setattr("streams.acting._FINISH_S", 0.05)
         await act.close()
         assert world.failures == []
 
