@@ -185,7 +185,7 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     session_s: Annotated[float, Meta(ge=6, le=1800)] = 45.0
     drain_s: Annotated[float, Meta(ge=1, le=300)] = 25.0
     stuck_after_s: Seconds = 60.0
-    batch: Count = 512
+    batch: Count = 2_000
     batch_bytes: Annotated[int, Meta(ge=65_536)] = 4_194_304
     flood_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
     flood_records: Count = 100

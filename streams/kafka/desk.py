@@ -1,0 +1,168 @@
+"""One partition at work: what has come and waits, the stage and its state, and the gauge of bad records."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from detectors.stages import Delivery
+from streams.kafka.dead_letters import DeadLetterOutput
+from streams.kafka.envelope import RawMessage
+from streams.kafka.flood import FloodGauge
+from streams.kafka.port import KafkaPort, Lane
+from streams.settings import WorkerSettings
+from streams.stage_loop import StageLoop
+
+
+class Desk:
+    """A partition of a stage: the loop puts records on it, a thread takes them off.
+
+    Parameters
+    ----------
+    stage
+        Shared by all partitions of the process.
+    lane
+        Where the partition's transactions are made.
+    loop
+        Where the lane's writer lives.
+    worker
+        Most records per step, and what a flood is.
+    turn
+        Held while the stage steps.
+    on_flood
+        Called, in the thread, instead of committing a batch that is part of a flood; it raises.
+    on_commit
+        Called after every transaction.
+    accepts_flood
+        Whether somebody has looked at a flood that stopped this partition, and lets it go on.
+
+    Attributes
+    ----------
+    room
+        Set when what waited was taken.
+    task
+        What takes it, once it runs.
+    """
+
+    def __init__(
+        self,
+        stage: Any,
+        lane: Lane,
+        loop: asyncio.AbstractEventLoop,
+        worker: WorkerSettings,
+        *,
+        turn: threading.Lock,
+        on_flood: Callable[[Lane, FloodGauge, int], None],
+        on_commit: Callable[[], None],
+        accepts_flood: bool = False,
+    ) -> None:
+        self.lane, self._on_commit = lane, on_commit
+        gauge = FloodGauge.from_state(
+            lane.position.flood, share=worker.flood_share, records=worker.flood_records
+        )
+        if accepts_flood:
+            gauge.clear()
+        self._port = KafkaPort(loop, [lane])
+        self._loop = StageLoop(_Turns(stage, lane, gauge, turn, on_flood), self._port, batch=worker.batch)
+        self._waiting: list[RawMessage] = []
+        self._wake = asyncio.Event()
+        self._busy = False
+        self.room = asyncio.Event()
+        self.closing = False
+        self.size = 0
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> Any:
+        """The live state of the stage; only while no step runs is it whole."""
+        return self._loop.states.get(self.lane.partition)
+
+    def restore(self) -> None:
+        """Restore the stage's state; in a thread.
+
+        Raises
+        ------
+        UnusableStateError
+            If another version wrote it, or it is damaged.
+        """
+        self._loop.take(self.lane.partition)
+
+    def put(self, records: Sequence[RawMessage]) -> None:
+        """Let `records` wait for their turn."""
+        self._waiting += records
+        self.size += sum(len(record.value or b"") for record in records)
+        self._wake.set()
+
+    async def take(self) -> list[RawMessage]:
+        """Wait for records, or the end, and return what waits."""
+        await self._wake.wait()
+        self._wake.clear()
+        records, self._waiting, self.size = self._waiting, [], 0
+        self._busy = bool(records)
+        self.room.set()
+        return records
+
+    def advance(self, records: Sequence[RawMessage]) -> None:
+        """Carry the partition through `records`; in a thread.
+
+        Raises
+        ------
+        BrokerError
+            If a transaction failed, or its outcome is not known.
+        """
+        lane = self.lane
+        lane.feed(records)
+        while lane.waiting() and not self.closing:
+            self._loop.advance(lane.partition)
+            self._on_commit()
+        if lane.behind() and not self.closing:
+            self._port.checkpoint(lane.partition, lane.position.place, {})
+            self._on_commit()
+        self._busy = False
+
+    def is_idle(self) -> bool:
+        """Return whether everything that was put here is committed."""
+        return not self._waiting and not self._busy
+
+    def close(self) -> None:
+        """Let the task end after the transaction at hand."""
+        self.closing = True
+        self._waiting, self.size = [], 0
+        self._wake.set()
+        self.room.set()
+
+
+class _Turns:
+    """A stage for one partition, which steps when it is its turn, and counts good and bad records."""
+
+    def __init__(
+        self,
+        stage: Any,
+        lane: Lane,
+        gauge: FloodGauge,
+        turn: threading.Lock,
+        on_flood: Callable[[Lane, FloodGauge, int], None],
+    ) -> None:
+        self.name, self.source = stage.name, stage.source
+        self._stage, self._lane, self._gauge = stage, lane, gauge
+        self._turn, self._on_flood = turn, on_flood
+        self._raw = bool(getattr(stage, "raw", False))
+
+    def restore(self, partition: int, stored: Mapping[str, bytes]) -> Any:
+        return self._stage.restore(partition, stored)
+
+    def changes(self, state: Any) -> dict[str, bytes | None]:
+        with self._turn:
+            changes: dict[str, bytes | None] = self._stage.changes(state)
+            return changes
+
+    def step(self, state: Any, batch: Sequence[Delivery]) -> tuple[Any, list[Any]]:
+        with self._turn:
+            state, outputs = self._stage.step(state, batch)
+        if self._raw:
+            bad = sum(isinstance(output, DeadLetterOutput) for output in outputs)
+            last: Any = batch[-1].record
+            if self._gauge.add(last.timestamp_ms, len(batch) - bad, bad):
+                self._on_flood(self._lane, self._gauge, last.timestamp_ms)
+            self._lane.flood = self._gauge.to_state()
+        return state, outputs

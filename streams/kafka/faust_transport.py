@@ -1,0 +1,328 @@
+"""One member of a consumer group, on Faust with batches: commits and positions are ours.
+
+A position moves on only when the callback has returned. What does not join on to what was done is thrown away
+and fetched again, whatever happened in between.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from aiokafka import TopicPartition
+from aiokafka import errors as kafka_errors
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.structs import OffsetAndMetadata
+
+from streams.kafka.connection import client_options, reach_broker
+from streams.kafka.envelope import RawMessage
+from streams.kafka.errors import BrokerError
+from streams.kafka.faust_batches import CommitRefusedError, check_versions, make_app, thread_of
+from streams.settings import KafkaSettings
+
+__all__ = ["BatchDroppedError", "CommitRefusedError", "ConsumerApp", "Where"]
+
+Where = tuple[str, int]
+"""A topic (its Kafka name) and a partition."""
+T = TypeVar("T")
+OnBatch = Callable[[str, int, Sequence[RawMessage]], Awaitable[None]]
+OnMove = Callable[[set[Where]], Awaitable[None]]
+
+_FETCH_WAIT_MS: Final = 250
+_NEVER_S: Final = 7 * 86_400.0  # who waits for a store may wait long; the watchdog looks after the rest
+
+
+class BatchDroppedError(Exception):
+    """Raised by a callback that gave its batch up, because the app is leaving; whoever is next reads it."""
+
+
+class ConsumerApp:
+    """One Faust app, one member of a group: hands batches of its partitions to `on_batch`, in order.
+
+    Callbacks run in the loop that :meth:`start` ran in, one at a time. A partition goes on after a batch when
+    `on_batch` has returned; an exception in a callback ends the app.
+
+    Parameters
+    ----------
+    settings
+        Where the brokers are and how to get in.
+    group, instance_id
+        The consumer group, and who this is in it: who comes back under its name within `session_s` gets its
+        partitions back without anybody else noticing. Empty: a member without a name.
+    topics
+        What to read, by Kafka name; only committed records are.
+    session_s
+        How long the broker waits for a sign of life.
+    batch_bytes
+        Most bytes per fetch and partition, as stored.
+    on_batch
+        Called with topic, partition and records. It may raise :class:`BatchDroppedError` while ``leaving`` is
+        set: then the batch counts as not read.
+    on_assigned, on_revoked
+        Called when partitions have come, before any of their records (:meth:`seek` says where to begin; by
+        default at the committed offset, else at the log's start), and before they go. No batch is at hand
+        then. The group waits meanwhile, at most for `session_s`.
+
+    Attributes
+    ----------
+    leaving
+        Set while partitions are about to go, or the app to stop: who waits in `on_batch` should give up.
+    rebalances
+        How often partitions were assigned.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        group: str,
+        topics: Sequence[str],
+        instance_id: str,
+        session_s: float,
+        batch_bytes: int,
+        on_batch: OnBatch,
+        on_assigned: OnMove,
+        on_revoked: OnMove,
+    ) -> None:
+        check_versions()
+        self._settings, self._topics, self._group = settings, tuple(topics), group
+        self._on_batch, self._on_assigned, self._on_revoked = on_batch, on_assigned, on_revoked
+        self._session_s = session_s
+        self._options: dict[str, Any] = client_options(settings) | {
+            "group_id": group,
+            "group_instance_id": instance_id or None,
+            "partition_assignment_strategy": [RoundRobinPartitionAssignor],
+            "enable_auto_commit": False,
+            "auto_offset_reset": "none",
+            "isolation_level": "read_committed",
+            "max_partition_fetch_bytes": batch_bytes,
+            "fetch_max_wait_ms": _FETCH_WAIT_MS,
+            "session_timeout_ms": round(session_s * 1000),
+            "rebalance_timeout_ms": round(session_s * 1000),
+            "heartbeat_interval_ms": round(min(3.0, session_s / 6) * 1000),
+            "request_timeout_ms": round(self._request_s * 1000),
+            "max_poll_interval_ms": round(_NEVER_S * 1000),
+        }
+        self._next: dict[Where, int] = {}
+        self._turn: dict[Where, int] = {}
+        self._assigned: set[Where] = set()
+        self._generation = -1
+        self._lock = asyncio.Lock()
+        self.leaving = asyncio.Event()
+        self.rebalances = 0
+
+    @property
+    def _request_s(self) -> float:
+        return max(40.0, self._session_s + 10.0)
+
+    async def start(self) -> None:
+        """Join the group; returns when partitions (or none) were assigned for the first time.
+
+        Raises
+        ------
+        BrokerError
+            If no broker answers, or it refuses; the text names the remedy.
+        """
+        await asyncio.to_thread(reach_broker, self._settings)
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._app = make_app(
+            self,
+            self._group,
+            self._topics,
+            self._options,
+            session_s=self._session_s,
+            request_s=self._request_s,
+        )
+        starting = self._loop.create_task(self._app.start())
+        await asyncio.wait({starting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done() and (error := starting.exception()) is not None:
+            self.fail(error)
+            await asyncio.sleep(0)
+        if self._ended.done():
+            starting.cancel()
+            await self.stop()
+            await self.ended()
+
+    async def deliver(self, message: Any) -> None:
+        """Hand on one fetch, if it joins on: called by the agent."""
+        fetched, where = message.value, (message.topic, message.partition)
+        async with self._lock:
+            if self.leaving.is_set() or fetched.turn != self._turn.get(where):
+                return
+            if fetched.start != self._next[where]:
+                await self.seek(where, self._next[where])
+                return
+            try:
+                if fetched.records:
+                    await self._on_batch(*where, [_raw(record) for record in fetched.records])
+            except BatchDroppedError:
+                if not self.leaving.is_set():
+                    await self.seek(where, self._next[where])
+            except Exception as error:  # noqa: BLE001 - whatever it is, it ends the app
+                self.fail(error)
+            else:
+                if fetched.turn == self._turn[where]:  # else the callback has sought
+                    self._next[where] = fetched.end
+
+    async def ended(self) -> None:
+        """Wait until the app has ended; returns after :meth:`stop`.
+
+        Raises
+        ------
+        BrokerError
+            If a broker, or a library, ended it.
+        Exception
+            What a callback raised.
+        """
+        await asyncio.shield(self._ended)
+
+    def fail(self, error: BaseException) -> None:
+        """End the app with `error`; nothing is handed on any more. May be called from any thread."""
+        self._loop.call_soon_threadsafe(self._fail_here, error)
+
+    def _fail_here(self, error: BaseException) -> None:
+        self.leaving.set()
+        if not self._ended.done():
+            self._ended.set_exception(explain(error, self._settings, self._group))
+            self._ended.exception()  # it may be that nobody waits
+
+    async def stop(self) -> None:
+        """End the batch at hand, then the membership; who comes back under its name finds its partitions."""
+        self.leaving.set()
+        async with self._lock:
+            await self._app.stop()
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    async def revoke(self, revoked: set[Any]) -> None:
+        """Let go of all partitions: called by Faust when the group moves them."""
+        self.leaving.set()
+        async with self._lock:
+            self._next.clear()
+            self._turn.clear()
+            gone, self._assigned = self._assigned, set()
+            if gone and not self._ended.done():
+                await self._guarded(self._on_revoked(gone | {(tp.topic, tp.partition) for tp in revoked}))
+
+    async def assign(self, assigned: set[Any], generation: int) -> None:
+        """Take `assigned`: called by Faust when the group has moved."""
+        self._generation, self._assigned = generation, {(tp.topic, tp.partition) for tp in assigned}
+        self.rebalances += 1
+        if not self._ended.done() and await self._guarded(self._on_assigned(set(self._assigned))):
+            self.leaving.clear()
+
+    async def _guarded(self, callback: Awaitable[None]) -> bool:
+        try:
+            await callback
+        except Exception as error:  # noqa: BLE001 - aiokafka would log it and go on
+            self.fail(error)
+            return False
+        return True
+
+    async def seek_on(self) -> None:
+        """Seek every partition to where its callback is: called by Faust before records flow."""
+        unsaid = self._assigned - self._next.keys()
+        committed = await self.committed(unsaid) if unsaid else {}
+        for where in unsaid:
+            at = committed[where]
+            self._next[where] = at[0] if at is not None else (await self.bounds(where))[0]
+        for where in self._assigned & self._next.keys():
+            await self.seek(where, self._next[where])
+
+    async def seek(self, where: Where, offset: int) -> None:
+        """Go on with `where` at `offset`."""
+        tp = TopicPartition(*where)
+        turns = await self._in_thread(thread_of(self._app).seek_all({tp: offset}))
+        self._next[where], self._turn[where] = offset, turns[tp]
+
+    async def commit(self, offsets: Mapping[Where, tuple[int, str]]) -> None:
+        """Commit offset and metadata of partitions, as the member that was assigned them.
+
+        Raises
+        ------
+        CommitRefusedError
+            If this member is no longer in the generation that it was assigned them in.
+        """
+        packed = {TopicPartition(*where): OffsetAndMetadata(*at) for where, at in offsets.items()}
+        await self._in_thread(thread_of(self._app).commit_as(self._generation, packed))
+
+    async def committed(self, where: set[Where] | Sequence[Where]) -> dict[Where, tuple[int, str] | None]:
+        """Return the committed offset and metadata of every partition, None where there is none."""
+        tps = [TopicPartition(*one) for one in where]
+        found = await self._in_thread(thread_of(self._app).committed_offsets(tps))
+        held = {(tp.topic, tp.partition): (at.offset, at.metadata) for tp, at in found.items()}
+        return {one: held[one] if held.get(one, (-1, ""))[0] >= 0 else None for one in where}
+
+    async def bounds(self, where: Where) -> tuple[int, int]:
+        """Return the first offset that the log still has, and the end of what is committed."""
+        tp = TopicPartition(*where)
+        return await self._in_thread(thread_of(self._app).bounds_of(tp))
+
+    def assignment(self) -> set[Where]:
+        """Return the partitions that this member has."""
+        return set(self._assigned)
+
+    def positions(self) -> dict[Where, int]:
+        """Return the Kafka offset that comes next, by partition."""
+        return dict(self._next)
+
+    async def _in_thread(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` in the consumer's loop; the end of the app ends the wait as well."""
+        done = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, thread_of(self._app).thread_loop))
+        waits: set[asyncio.Future[Any]] = {done, self._ended}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            done.cancel()
+            # Not what ended it: this may come up in Faust, which logs it, and it may hold anybody's text.
+            raise BrokerError(f"kafka: group {self._group}: this member has ended")
+        try:
+            return done.result()
+        except kafka_errors.KafkaError as error:
+            raise explain(error, self._settings, self._group) from error
+
+
+def _raw(record: Any) -> RawMessage:
+    return RawMessage(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        tuple(record.headers),
+    )
+
+
+_REFUSALS: Final = (
+    kafka_errors.AuthenticationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.SaslAuthenticationFailed,
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
+    kafka_errors.UnsupportedSaslMechanismError,
+)
+
+
+def explain(error: BaseException, settings: KafkaSettings, group: str) -> BaseException:
+    """Return `error`, or what it means where it is a library's."""
+    if isinstance(error, kafka_errors.OffsetOutOfRangeError):
+        return BrokerError(
+            f"kafka: group {group}: records it had still to read are gone by retention: they are lost to it; "
+            "raise kafka.retention_s, and go on with --accept-loss"
+        )
+    if isinstance(error, kafka_errors.InconsistentGroupProtocolError):
+        return BrokerError(
+            f"kafka: group {group} is in use by another program with another protocol: stop it, "
+            "or set kafka.topic_prefix"
+        )
+    if isinstance(error, _REFUSALS):
+        who = repr(settings.sasl_username) if settings.sasl_username else "this client"
+        return BrokerError(
+            f"kafka: {who} is refused ({type(error).__name__}): allow it Read on group {group} and its topics"
+        )
+    if isinstance(error, kafka_errors.KafkaError):
+        return BrokerError(
+            f"kafka: group {group} cannot go on ({type(error).__name__}): see the broker's log"
+        )
+    return error

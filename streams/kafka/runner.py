@@ -1,0 +1,313 @@
+"""One stage over one member of its consumer group: batches in, transactions out, partition by partition."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from streams.health import Gauge
+from streams.kafka.desk import Desk
+from streams.kafka.envelope import RawMessage, place_of, split_place
+from streams.kafka.errors import BrokerError
+from streams.kafka.faust_transport import ConsumerApp, Where
+from streams.kafka.flood import FloodGauge, flood_error, flood_page
+from streams.kafka.layout import state_place, topic_name
+from streams.kafka.port import Lane, PortSettings
+from streams.kafka.state_records import Position, StateFormatError, StateRecords
+from streams.kafka.transactions import TransactionalWriter, read_partitions
+from streams.kafka.vitals import Reading
+from streams.kafka.watchdog import Look
+from streams.settings import KafkaSettings, Settings
+from streams.stage_loop import UnusableStateError
+
+_THREADS: Final = 8
+_ENDS_EVERY_S: Final = 2.0
+_START_OVER: Final = (
+    "run the version that wrote it, or stop the stage and delete and make again its state topic: "
+    "it then begins at the start of its source, and what it wrote before is written twice"
+)
+
+
+class StageRunner:
+    """Runs a stage over the partitions that its group gives it; an exception anywhere ends it.
+
+    Steps run in threads, one at a time, while the transactions of other partitions are on their way.
+
+    Parameters
+    ----------
+    settings
+        All of them; ``kafka`` and ``worker`` are read here.
+    stage
+        What thinks. With ``raw = True`` it is given Kafka records as they came.
+    instance_id
+        Who this is in the group; who comes back under its name gets its partitions back at once.
+    accept_loss
+        Whether to go on where records were lost by retention.
+    accept_floods
+        Partitions, by Kafka's topic name, that go on although too many of their records were bad.
+    on_moved
+        Told the partitions of the stage whenever they change.
+
+    Attributes
+    ----------
+    progress_s
+        ``time.monotonic()`` of the last commit, or of the start.
+    stage
+        Its name.
+    commits, lost
+        How many transactions were committed, and offsets passed by because they were gone.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stage: Any,
+        *,
+        instance_id: str,
+        accept_loss: bool = False,
+        accept_floods: Collection[Where] = (),
+        on_moved: Callable[[set[int]], None] = lambda _: None,
+    ) -> None:
+        kafka, worker = settings.kafka, settings.worker
+        self._settings, self._stage = settings, stage
+        self.stage: str = stage.name
+        self._accept_loss, self._accept_floods, self._on_moved = (
+            accept_loss,
+            frozenset(accept_floods),
+            on_moved,
+        )
+        self.about = port_settings(kafka, stage)
+        self.app = ConsumerApp(
+            kafka,
+            group=self.about.group,
+            topics=[self.about.source],
+            instance_id=instance_id,
+            session_s=worker.session_s,
+            batch_bytes=worker.batch_bytes,
+            on_batch=self._on_batch,
+            on_assigned=self._on_assigned,
+            on_revoked=self._on_revoked,
+        )
+        self._desks: dict[int, Desk] = {}
+        self._turn = threading.Lock()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"plumbline-{stage.name}")
+        self._ends: dict[Where, int] = {}
+        self._measuring: asyncio.Task[None] | None = None
+        self.progress_s = time.monotonic()
+        self.commits = 0
+        self.lost = 0
+
+    async def start(self) -> None:
+        """Join the group and begin; returns when partitions (or none) were assigned.
+
+        Raises
+        ------
+        BrokerError
+            If no broker answers, it refuses, or records were lost; the text names the remedy.
+        UnusableStateError
+            If state was written by another version, or does not fit the log.
+        """
+        await self.app.start()
+        self._measuring = asyncio.create_task(self._measure())
+
+    async def ended(self) -> None:
+        """Wait until the runner has ended; raises what ended it, and returns after :meth:`stop`."""
+        await self.app.ended()
+
+    async def stop(self) -> None:
+        """Finish the batches at hand and leave; what was not committed is read again by whoever is next."""
+        if self._measuring is not None:
+            self._measuring.cancel()
+        await self.app.stop()
+        await self._close(self._desks)
+        self._pool.shutdown(wait=False)
+
+    @property
+    def states(self) -> dict[int, Any]:
+        """The live state of the stage, by partition."""
+        return {part: desk.state for part, desk in self._desks.copy().items()}
+
+    @property
+    def positions(self) -> dict[int, Position]:
+        """How far each partition is, as committed."""
+        return {part: desk.lane.position for part, desk in self._desks.copy().items()}
+
+    def read(self) -> Reading:
+        """Return how the runner is, for its watchdog and for metrics; called from any thread."""
+        positions = self.app.positions()
+        reached = {}
+        for part, desk in self._desks.copy().items():
+            where = (self.about.source, part)
+            # Where nothing waits, what follows the position up to the end are markers, which bring nothing.
+            reached[where] = positions.get(where, desk.lane.offset) if desk.is_idle() else desk.lane.offset
+        ends = self._ends.copy()
+        behind = any(ends.get(where, 0) > offset for where, offset in reached.items())
+        return Reading(
+            look=Look(assigned=bool(reached), behind=behind, waiting=False, moved=self.commits),
+            progress_age_s=time.monotonic() - self.progress_s,
+            ends=ends,
+            reached=reached,
+            rebalances=self.app.rebalances,
+            more=self._counts(),
+        )
+
+    def _counts(self) -> tuple[Gauge, ...]:
+        def by_partition(of: Callable[[Position], int]) -> dict[tuple[str, ...], float]:
+            return {(self.stage, str(part)): float(of(one)) for part, one in positions.items()}
+
+        positions, names = self.positions, ("stage", "partition")
+        taken = by_partition(lambda one: one.taken)
+        repeated = by_partition(lambda one: one.repeated)
+        buried = by_partition(lambda one: one.buried)
+        lost: dict[tuple[str, ...], float] = {(self.stage,): float(self.lost)}
+        return (
+            Gauge("stage_records", "Records taken, ever.", names, taken, True),
+            Gauge("stage_repeated_envelopes", "Envelopes a fence kept out.", names, repeated, True),
+            Gauge("stage_dead_letters", "Dead letters written, ever.", names, buried, True),
+            Gauge("stage_lost_offsets", "Offsets gone before they were read.", ("stage",), lost, True),
+        )
+
+    async def _measure(self) -> None:
+        """Keep the ends of the log in sight; a broker that is away shows as no progress."""
+        while True:
+            with suppress(BrokerError):
+                for where in self.app.assignment():
+                    self._ends[where] = (await self.app.bounds(where))[1]
+            await asyncio.sleep(_ENDS_EVERY_S)
+
+    async def _on_assigned(self, assigned: set[Where]) -> None:
+        self._loop = asyncio.get_running_loop()
+        for lane in await self._open_lanes(sorted(assigned)):
+            where = (self.about.source, lane.partition)
+            desk = Desk(
+                self._stage,
+                lane,
+                self._loop,
+                self._settings.worker,
+                turn=self._turn,
+                on_flood=self._page_flood,
+                on_commit=self._progressed,
+                accepts_flood=where in self._accept_floods,
+            )
+            self._desks[lane.partition] = desk
+            await self._loop.run_in_executor(self._pool, desk.restore)
+            await self.app.seek(where, lane.offset)
+            desk.task = self._loop.create_task(self._work(desk))
+        self.progress_s = time.monotonic()
+        self._on_moved(set(self._desks))
+
+    async def _open_lanes(self, assigned: Sequence[Where]) -> list[Lane]:
+        """Fence whoever had the partitions, then read what they committed."""
+        kafka, stage = self._settings.kafka, self._stage
+        writers = {where: TransactionalWriter(kafka, f"{self.about.group}.{where[1]}") for where in assigned}
+        await asyncio.gather(*[writer.start() for writer in writers.values()])
+        places = {where: state_place(stage.name, *where, kafka) for where in assigned}
+        rows = await read_partitions(kafka, {(topic, part) for topic, part, _ in places.values()})
+        committed = await self.app.committed(assigned)
+        lanes = []
+        for where, writer in writers.items():
+            topic, part, prefix = places[where]
+            try:
+                records = StateRecords(rows[topic, part], prefix)
+            except StateFormatError as error:
+                raise UnusableStateError(
+                    f"kafka: the state in {topic}/{part} cannot be used ({error}): {_START_OVER}"
+                ) from error
+            start, _ = await self.app.bounds(where)
+            start = self._checked_start(where, records, committed[where], start)
+            lanes.append(Lane(self.about, where[1], records, writer, start=start))
+        return lanes
+
+    def _checked_start(
+        self, where: Where, records: StateRecords, committed: tuple[int, str] | None, start: int
+    ) -> int:
+        """Return the log's start; move the position there where what was between is lost, if accepted."""
+        name = f"{where[0]}/{where[1]}"
+        position = records.position
+        wanted = None if position is None else split_place(position.place)[0]
+        if committed is not None and (wanted is None or committed[0] > wanted):
+            raise UnusableStateError(
+                f"kafka: group {self.about.group} is at offset {committed[0]} of {name}, and its state at "
+                f"{'none' if wanted is None else wanted}: state was deleted, or another commits; put the "
+                "state topic back, or delete the group to begin at the start of the source"
+            )
+        if position is None or wanted is None or wanted >= start:
+            return start
+        if not self._accept_loss:
+            raise BrokerError(
+                f"kafka: offsets {wanted} to {start - 1} of {name} are gone by retention, unread by "
+                f"{self._stage.name}: they are lost; raise kafka.retention_s, and go on with --accept-loss"
+            )
+        self.lost += start - wanted
+        records.position = msgspec.structs.replace(position, place=place_of(start))
+        return start
+
+    async def _on_revoked(self, revoked: set[Where]) -> None:
+        await self._close([part for topic, part in revoked if topic == self.about.source])
+        self._on_moved(set(self._desks))
+
+    async def _close(self, partitions: Collection[int]) -> None:
+        desks = [self._desks.pop(part) for part in tuple(partitions) if part in self._desks]
+        for desk in desks:
+            desk.close()
+        await asyncio.gather(*[desk.task for desk in desks if desk.task is not None])
+        await asyncio.gather(*[desk.lane.writer.stop() for desk in desks])
+
+    async def _on_batch(self, _topic: str, partition: int, records: Sequence[RawMessage]) -> None:
+        desk = self._desks[partition]
+        desk.put(records)
+        limit = self._settings.worker.batch_bytes
+        while desk.size > limit and not self.app.leaving.is_set():
+            desk.room.clear()
+            await _first_of(desk.room, self.app.leaving)
+
+    async def _work(self, desk: Desk) -> None:
+        try:
+            while not desk.closing:
+                records = await desk.take()
+                await self._loop.run_in_executor(self._pool, desk.advance, records)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the runner
+            self.app.fail(error)
+
+    def _progressed(self) -> None:
+        self.progress_s = time.monotonic()
+        self.commits += 1
+
+    def _page_flood(self, lane: Lane, gauge: FloodGauge, at_ms: int) -> None:
+        """Page about bad records, and raise; in a thread."""
+        where = (self.about.source, lane.partition)
+        good, bad = gauge.counts()
+        page = flood_page(*where, lane.position.place, at_ms=at_ms, good=good, bad=bad)
+        asyncio.run_coroutine_threadsafe(lane.page(page), self._loop).result()
+        raise flood_error(*where, good=good, bad=bad)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    """Wait until one of `events` is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def port_settings(kafka: KafkaSettings, stage: Any) -> PortSettings:
+    """Return whose port a stage's is: its source by Kafka's name, and its group.
+
+    A foreign topic has a group of its own, for the members of a group must all read the same.
+    """
+    foreign = stage.name == "normalise"
+    group = f"{kafka.topic_prefix}.{stage.name}"
+    return PortSettings(
+        kafka=kafka,
+        stage=stage.name,
+        source=stage.source if foreign else topic_name(stage.source, kafka.topic_prefix),
+        group=f"{group}.{stage.source}" if foreign else group,
+        raw=bool(getattr(stage, "raw", False)),
+    )
