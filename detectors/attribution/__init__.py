@@ -1,0 +1,28 @@
+"""After an alarm: when it began, how large it is, who carries it. Before one: what could be seen at all."""
+
+from detectors.attribution.detectability import Detectable, detectability
+from detectors.attribution.exemplars import Exemplar, choose_exemplars
+from detectors.attribution.magnitude import ConfirmationWindow, Magnitude
+from detectors.attribution.onset import Onset, RecentUnits, locate_onset
+from detectors.attribution.parts import BlockExcess, block_excesses, shifted_dimensions
+from detectors.attribution.segments import SegmentPart, Split, Tally, evidence_by_segment, split_change
+
+__all__ = [
+    "BlockExcess",
+    "ConfirmationWindow",
+    "Detectable",
+    "Exemplar",
+    "Magnitude",
+    "Onset",
+    "RecentUnits",
+    "SegmentPart",
+    "Split",
+    "Tally",
+    "block_excesses",
+    "choose_exemplars",
+    "detectability",
+    "evidence_by_segment",
+    "locate_onset",
+    "shifted_dimensions",
+    "split_change",
+]
