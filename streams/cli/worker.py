@@ -26,7 +26,7 @@ _KNOWN: Final = (
 )  # fmt: skip
 # Whose every step is no news to who runs a worker, and who tell as a trace what ends the worker in one line.
 _LOG_LEVELS: Final = {
-    "aiokafka": logging.WARNING,
+    "aiokafka": logging.CRITICAL,  # what matters is raised; the rest is what it retries, by the dozen
     "kafka": logging.WARNING,
     "uvicorn": logging.WARNING,
     "faust": logging.CRITICAL,
@@ -78,6 +78,10 @@ def worker(  # noqa: PLR0917 - click hands them over by name
     Run as many workers of a stage as you like, up to the number of partitions; `act` is one. First make the
     topics: `plumbline topics create`. SIGTERM ends the batch at hand, within worker.drain_s seconds; kill -9
     at any moment loses nothing and doubles nothing.
+
+    \b
+      plumbline worker -c plumbline.toml --stages admit,score,detect,decide,act,land --id one
+      plumbline worker -c plumbline.toml --stages score --id score-1
 
     A worker never repairs itself: whatever goes wrong ends it with one line and an exit code other than 0,
     and whoever supervises it (systemd, Kubernetes) starts it again. It goes on from what was committed.
