@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SEED   ?= 7
 
-.PHONY: help demo up test lint bench chaos kafka seeds boards locks clean
+.PHONY: help demo up test lint bench bench-detectors bench-kafka soak-kafka store-away chaos chaos-embedded kafka seeds boards locks clean
 
 help:
 	@echo "make demo   set up, then watch a regression being caught, rolled back and verified"
@@ -12,7 +12,11 @@ help:
 	@echo "make test   set up, then run all tests"
 	@echo "make lint   style, types, import contracts"
 	@echo "make bench  what each part costs, as ratios to a calibration loop"
-	@echo "make chaos  kill -9 ten times under 20,000 interactions"
+	@echo "make chaos  20,000 interactions and 10 kills; on Kafka 500,000 and 64 faults of ten kinds"
+	@echo "make store-away   ten minutes without a store while a canary regresses"
+	@echo "make bench-detectors  what detectors cost, beside river's PageHinkley"
+	@echo "make bench-kafka  what each part costs on Kafka, beside stock Faust and a plain loop"
+	@echo "make soak-kafka   half load for 30 minutes: latency and memory"
 	@echo "make kafka  a local broker in the foreground, without containers (Java 17 and Maven)"
 	@echo "make seeds  the demonstration on 20 regressed and 40 healthy seeds"
 
@@ -45,8 +49,24 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.bench_path
 
-chaos: $(VENV)/.dev
-	PLUMBLINE_CHAOS_INTERACTIONS=20000 PLUMBLINE_CHAOS_KILLS=10 $(BIN)/python -m pytest tests/chaos -x
+chaos-embedded: $(VENV)/.dev
+	PLUMBLINE_CHAOS_INTERACTIONS=20000 PLUMBLINE_CHAOS_KILLS=10 $(BIN)/python -m pytest tests/chaos/test_kill_nine.py -x
+
+chaos: chaos-embedded
+	PLUMBLINE_CHAOS_KAFKA_INTERACTIONS=500000 PLUMBLINE_CHAOS_KAFKA_FAULTS=64 PLUMBLINE_CHAOS_KAFKA_AT_LEAST=5 \
+	PLUMBLINE_CHAOS_KAFKA_RATE=500 $(BIN)/python -m pytest tests/chaos/test_kafka_chaos.py -x -s
+
+store-away: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos.kafka_store_away
+
+bench-detectors: $(VENV)/.dev
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_detectors
+
+bench-kafka: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.bench_kafka
+
+soak-kafka: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.soak_kafka
 
 kafka: $(VENV)/.run
 	$(BIN)/python -m deploy.kafka

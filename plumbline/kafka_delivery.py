@@ -22,6 +22,7 @@ Outcome = Literal["sent", "kept", "never"]
 _KINDS: Final[Mapping[str, Kind]] = {
     "/v1/interactions": "interaction",
     "/v1/releases": "release",
+    "/v1/references": "reference",
     "/v1/feedback": "feedback",
     "/v1/labels": "label",
 }

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from detectors.records.ids import derive_id, interaction_id
 
-Kind = Literal["interaction", "release", "feedback", "label"]
+Kind = Literal["interaction", "release", "reference", "feedback", "label"]
 
 
 def submission_key(kind: Kind, fields: Mapping[str, Any]) -> str:

@@ -162,6 +162,7 @@ class Recorder:
 _PATHS: Mapping[Kind, str] = {
     "interaction": "/v1/interactions",
     "release": "/v1/releases",
+    "reference": "/v1/references",
     "feedback": "/v1/feedback",
     "label": "/v1/labels",
 }

@@ -41,6 +41,9 @@ def backfill() -> None:
       plumbline backfill swap --run-id policy2
 
     The live workers are not touched. With an embedded store, stop what has it open first.
+
+    Exit code 0: done; what `compare` finds does not change it. 1: it cannot be done now, or failed; it may be
+    asked for again. 2: asked for wrongly.
     """  # noqa: D301 - click wants the character itself
 
 
@@ -175,6 +178,8 @@ def _known(shadow: ShadowTables) -> tuple[Plan, str]:
     found = shadow.find()
     if found is None:
         raise BackfillError(f"there is no backfill {shadow.run_id}: run it first")
+    if found[1] == "settled":
+        raise BackfillError(f"backfill {shadow.run_id} is settled: its rows are live, its tables dropped")
     return found
 
 

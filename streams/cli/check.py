@@ -15,8 +15,11 @@ from detectors.scorers import SCORERS
 from streams.assembly import assemble
 from streams.cli.failure import told_in_one_line
 from streams.door.http import require_token
+from streams.door.submission import SUBMISSIONS
 from streams.embedded.errors import StorageError
 from streams.embedded.user_key import load_user_key
+from streams.kafka.layout import check_foreign
+from streams.kafka.vitals import require_worker_token
 from streams.notifiers import NOTIFIERS
 from streams.notifiers.webhook import Webhook
 from streams.rollbacks import ROLLBACKS
@@ -32,7 +35,11 @@ def check(file: Path | None, *, defaults: bool) -> None:
 
     Nothing is opened, started or written. Exit code 0: it can be used, though a warning may tell of what is
     missing; 2: it cannot, and the line says why.
-    """
+
+    \b
+      plumbline check plumbline.toml
+      plumbline check --defaults
+    """  # noqa: D301 - click wants the character itself
     if defaults:
         click.echo(msgspec.json.format(msgspec.json.encode(Settings()), indent=2))
         return
@@ -41,12 +48,14 @@ def check(file: Path | None, *, defaults: bool) -> None:
     settings = load_settings(file)
     parts = assemble(settings)
     require_token(settings.door)
+    require_worker_token(settings.worker)
     read_secret(env=settings.land.password_env, what="land: store password")
     if settings.door.user_key_file:
         try:
             load_user_key(Path(settings.data_dir), settings.door.user_key_file)
         except StorageError as error:
             raise SettingsError(f"door.user_key_file: {error}") from error
+    _check_kafka(settings)
     targets = ", ".join(sorted(parts.targets)) or "none: decisions page, nothing is rolled back"
     click.echo(f"{file}: ok")
     click.echo(f"  notifiers: {', '.join(parts.notifiers)}")
@@ -59,10 +68,34 @@ def check(file: Path | None, *, defaults: bool) -> None:
     click.echo(f"  rollback targets for deployments: {targets}{' (dry run)' if settings.act.dry_run else ''}")
 
 
+def _check_kafka(settings: Settings) -> None:
+    """Refuse what no Kafka client and no reader of foreign topics could use; raises SettingsError."""
+    check_foreign(settings.kafka, settings.foreign)
+    for at, foreign in enumerate(settings.foreign):
+        known = {field.encode_name for field in msgspec.structs.fields(SUBMISSIONS[foreign.kind])}
+        for part in ("mapping", "constants"):
+            for name in sorted(getattr(foreign, part).keys() - known):
+                click.echo(
+                    f"  warning: foreign[{at}].{part}: {name} is no field of a submission of kind "
+                    f"{foreign.kind}: it is kept as an extra field; is it misspelt?",
+                    err=True,
+                )
+    try:
+        from streams.kafka.connection import client_options  # noqa: PLC0415 - an optional part
+    except ModuleNotFoundError:
+        return  # without Kafka's clients its settings are nobody's
+    client_options(settings.kafka)
+
+
 @click.command()
 @click.option("--openapi", is_flag=True, help="Print the door's OpenAPI 3.1 document instead.")
 def schema(*, openapi: bool) -> None:
-    """Print the JSON Schemas of all records that flow."""
+    """Print the JSON Schemas of all records that flow.
+
+    \b
+      plumbline schema > records.schema.json
+      plumbline schema --openapi > door.openapi.json
+    """  # noqa: D301 - click wants the character itself
     if openapi:
         from streams.door.openapi import describe_door  # noqa: PLC0415 - half a second that others need not wait
 
@@ -75,7 +108,15 @@ def schema(*, openapi: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def components(*, as_json: bool) -> None:
-    """List every scorer, rule, notifier and rollback target, with its settings."""
+    """List every scorer, rule, notifier and rollback target, with its settings.
+
+    What stands here under a name can stand in a configuration as [[scorer]], [[rule]], [[notifier]] or
+    [[rollback]] with `name`.
+
+    \b
+      plumbline components
+      plumbline components --json
+    """  # noqa: D301 - click wants the character itself
     registries: tuple[Registry[Any], ...] = (SCORERS, RULES, NOTIFIERS, ROLLBACKS)
     found = {
         registry.kind: [_describe(registry, name) for name in registry.names()] for registry in registries

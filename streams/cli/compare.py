@@ -33,7 +33,12 @@ def compare(
 
     Reads the journal of the data directory, which no other plumbline process may hold. Where both releases
     answered the same prompts under the same conversation names, each is compared with itself.
-    """
+
+    \b
+      plumbline compare support 2.3 2.4
+
+    Exit code 0: compared, whatever moved; 1: it could not be; 2: asked for wrongly.
+    """  # noqa: D301 - click wants the character itself
     with Replayer(settings_from(config, data_dir)) as replayer:
         print_comparison(replayer.samples(deployment), old, new, as_json=as_json)
 

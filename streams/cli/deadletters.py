@@ -60,7 +60,16 @@ def _filters(command: F) -> F:
 
 @click.group()
 def deadletters() -> None:
-    """Records that no stage could use, with their original bytes: seen, and sent again."""
+    """Records that no stage could use, with their original bytes: seen, and sent again.
+
+    \b
+      plumbline deadletters list --since 2h
+      plumbline deadletters show plumbline.submissions.v1.dlq/3/17 --original
+      plumbline deadletters redrive --reason mapping_failed --dry-run
+      plumbline deadletters redrive --reason mapping_failed
+
+    Exit code 0: done; 1: the broker refused, or some of those chosen cannot be sent; 2: asked for wrongly.
+    """  # noqa: D301 - click wants the character itself
 
 
 @deadletters.command(name="list")

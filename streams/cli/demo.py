@@ -61,8 +61,13 @@ def demo(  # noqa: PLR0917 - click hands options over by position
     that no single answer proves it. A stand-in gateway shifts the traffic when it is called.
 
     Event time runs as fast as the machine can score, and the response machine's clock is event time. The
-    exit code is computed from the ledger and the gateway's log: 0 if the story ended as it must.
-    """
+    exit code is computed from the ledger and the gateway's log: 0 if the story ended as it must, else 1.
+
+    \b
+      plumbline demo
+      plumbline demo --healthy --seed 11
+      plumbline demo --keep --speed 600
+    """  # noqa: D301 - click wants the character itself
     if healthy and in_place:
         raise click.UsageError("--healthy and --in-place exclude each other")
     mode: Mode = "healthy" if healthy else "in_place" if in_place else "canary"

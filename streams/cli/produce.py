@@ -34,7 +34,7 @@ _TOLD_LINES: Final = 20
 @DATA_DIR
 @click.option(
     "--kind",
-    type=click.Choice(["interaction", "release", "feedback", "label"]),
+    type=click.Choice(["interaction", "release", "reference", "feedback", "label"]),
     default="interaction",
     show_default=True,
     help="What the lines are.",
@@ -72,8 +72,14 @@ def produce(  # noqa: PLR0917 - click hands options over by position
     twice counts once. What the broker does not take waits in the data directory, and is sent by the next
     `plumbline produce`; an empty FILE sends just that.
 
+    \b
+      plumbline produce -c plumbline.toml answers.jsonl
+      plumbline produce -c plumbline.toml --kind release releases.jsonl
+      zcat chats.gz | plumbline produce -c plumbline.toml --deployment support --release 2.4 \\
+          --map prompt=messages.0.content --map response=messages.1.content -
+
     Exit code 0: the broker has everything; 1: lines were refused, or some still wait.
-    """
+    """  # noqa: D301 - click wants the character itself
     settings = load_settings(config)
     constants = {name: value for name, value in (("deployment", deployment), ("release", release)) if value}
     lines = _Lines(kind, parse_mapping(pairs), constants, settings)
@@ -135,7 +141,7 @@ class _Lines:
         except RefusedError as error:
             self._refuse(number, error.code, error.message)
             return
-        if self.kind != "release" and not item.get("id"):
+        if self.kind not in {"release", "reference"} and not item.get("id"):
             item["id"] = derive_id("line", str(number), content_digest(line.strip()))
         yield item
 

@@ -61,8 +61,13 @@ def reconcile(  # noqa: PLR0917 - click hands options over by position
     @offset#index), gaps that retention made, and commits that do not fit. It may run beside everything else.
     The store is asked at [land] dsn, or at the [clickhouse_door] of the landing worker as a reader.
 
+    \b
+      plumbline reconcile -c plumbline.toml
+      plumbline reconcile -c plumbline.toml --full --json
+      plumbline reconcile -c plumbline.toml --every 60 --metrics-port 9464
+
     Exit code 0: all is there once. 1: something differs. 2: it cannot be told, or not of everything.
-    """
+    """  # noqa: D301 - click wants the character itself
     settings = load_settings(config)
     since_s = None if full else since
     if every is None:

@@ -56,19 +56,20 @@ def replay(  # noqa: PLR0917 - click hands options over by position
     step_s: float | None,
     compare_with: str | None,
 ) -> None:
-    r"""Replay FILE, one JSON object a line, in the form of POST /v1/interactions.
+    """Replay FILE, one JSON object a line, in the form of POST /v1/interactions.
 
     Any other file of questions and answers is read through --map, whose paths are dotted and index lists:
 
     \b
-      plumbline replay answers.jsonl --deployment assistant --release gpt-4-0314 --role stable --step-s 60 \
-        --map conversation=uid --map prompt=messages.0.content --map response=messages.1.content.answer
+      plumbline replay answers.jsonl --deployment assistant --release gpt-4-0314 --role stable \\
+          --step-s 60 --map conversation=uid --map prompt=messages.0.content \\
+          --map response=messages.1.content.answer
 
     The door's checks and redaction hold, its clamp of event times is off, and nothing is acted on. At its end
     all of FILE has been judged; a next file may go on in the minute (detect.unit_s) after its last line.
     Told are the changes that this file brought, of --release where it is given. Exit code 0 when every line
     was taken (or was there already), 1 when some were refused, or came too late to be judged.
-    """
+    """  # noqa: D301 - click wants the character itself
     fixed = _fixed(deployment, release)
     if role is not None and len(fixed) < 2:
         raise click.UsageError("--role needs --deployment and --release")

@@ -39,7 +39,14 @@ def run(config: Path | None, data_dir: str | None, port: int | None) -> None:
 
     Send interactions to POST /v1/interactions (one JSON object, or NDJSON); the page is at /. Ctrl-C or
     SIGTERM drains and stops; kill -9 at any moment loses nothing that was answered 202.
-    """
+
+    \b
+      plumbline run &
+      curl http://127.0.0.1:8321/v1/interactions -H 'Content-Type: application/json' -d '{"id": "1",
+        "deployment": "support", "release": "2.4", "prompt": "How?", "response": "Like this."}'
+
+    Exit code 0: told to stop; 1: it failed, and one line says why; 2: the configuration is wrong.
+    """  # noqa: D301 - click wants the character itself
     settings = settings_from(config, data_dir)
     if port is not None:
         settings = msgspec.structs.replace(settings, door=msgspec.structs.replace(settings.door, port=port))

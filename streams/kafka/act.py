@@ -7,7 +7,7 @@ what it took. The group's commits say for others how far that is.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Protocol
@@ -44,8 +44,8 @@ class Group(Protocol):
         """Go on reading at `offset`."""
         ...
 
-    async def bounds(self, where: Where) -> tuple[int, int]:
-        """Return the first offset that is there and the one behind the last."""
+    async def bounds(self, places: Collection[Where]) -> Mapping[Where, tuple[int, int]]:
+        """Return by partition the first offset that is there and the one behind the last."""
         ...
 
 
@@ -89,9 +89,10 @@ class DecisionIntake:
 
     async def on_assigned(self, where: set[Where]) -> None:
         """Go on in every partition where the ledger is."""
+        bounds = await self.group.bounds(where)
         for topic, partition in sorted(where):
             place = await self._in_thread(lambda part=partition: self._machine.position(part))  # type: ignore[misc]
-            first, end = await self.group.bounds((topic, partition))
+            first, end = bounds[topic, partition]
             offset, index = split_place(place)
             offset += index > 0  # envelopes are taken whole
             if offset > end:

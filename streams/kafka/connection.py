@@ -5,6 +5,7 @@ import ssl
 from typing import Any
 
 from streams.kafka.errors import BrokerError
+from streams.kafka.header_names_sync import teach_header_names
 from streams.kafka.snappy import teach_snappy
 from streams.settings import KafkaSettings, SettingsError, read_secret
 
@@ -105,6 +106,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         If an address, file or secret is missing or wrong, or a password would go out in plain text.
     """
     teach_snappy()
+    teach_header_names()
     context = tls_context(settings)
     addresses = bootstrap_addresses(settings)
     options: dict[str, Any] = {

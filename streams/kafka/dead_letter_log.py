@@ -1,26 +1,33 @@
 """Dead letters on a broker: read without a group, so that nobody's place moves, and sent again."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import errors as kafka_errors
 from msgspec import Struct
 
 from streams.kafka.connection import client_options
 from streams.kafka.dead_letters import DeadLetter, NotADeadLetterError, RawOutput, read_dead_letter, redriven
 from streams.kafka.errors import BrokerError
-from streams.kafka.layout import SUBMISSIONS, dead_letter_name, plan_topics, topic_name
+from streams.kafka.layout import (
+    DEAD_LETTER_ROOM_BYTES,
+    SUBMISSIONS,
+    dead_letter_name,
+    plan_topics,
+    topic_name,
+)
 from streams.kafka.topics import TopicAdmin, told_by_broker
-from streams.settings import Settings
+from streams.settings import KafkaSettings, Settings
 
 _TIMEOUT_MS: Final = 15_000
 _RETRY_MS: Final = 500
 _POLL_MS: Final = 500
 _SILENT_POLLS: Final = 40
 _SENT_TOGETHER: Final = 100
-_ROOM_BYTES: Final = 65_536
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -119,15 +126,22 @@ class DeadLetterLog:
         Raises
         ------
         BrokerError
-            If the broker cannot be asked, or a topic is missing.
+            If the broker cannot be asked, a topic is missing, or this user may not read it.
         """
         with told_by_broker(self._settings.kafka):
             for topic in topics:
                 numbers = self._consumer.partitions_for_topic(topic)
                 if not numbers:
-                    raise BrokerError(f"kafka: {topic} is missing: run `plumbline topics create`")
+                    raise self._unseen(topic)
                 for number in sorted(numbers):
-                    yield from self._read_partition(TopicPartition(topic, number), since_ms)
+                    with _told_by_right(self._settings.kafka, "Read", topic):
+                        yield from self._read_partition(TopicPartition(topic, number), since_ms)
+
+    def _unseen(self, topic: str) -> BrokerError:
+        """Return why a consumer, which knows only what it may see, does not know `topic`."""
+        with TopicAdmin(self._settings.kafka, self._settings.foreign) as admin:
+            admin.compare()  # raises where it is a right that is missing
+        return BrokerError(f"kafka: {topic} is missing: run `plumbline topics create`")
 
     def _read_partition(self, where: Any, since_ms: int) -> Iterator[Found]:
         self._consumer.assign([where])
@@ -164,7 +178,7 @@ class DeadLetterLog:
                 delivery_timeout_ms=2 * _TIMEOUT_MS,
                 request_timeout_ms=_TIMEOUT_MS,
                 max_block_ms=_TIMEOUT_MS,
-                max_request_size=self._settings.kafka.max_message_bytes + _ROOM_BYTES,
+                max_request_size=self._settings.kafka.max_message_bytes + DEAD_LETTER_ROOM_BYTES,
                 allow_auto_create_topics=False,
             )
             try:
@@ -172,10 +186,24 @@ class DeadLetterLog:
                 while part := list(islice(waiting, _SENT_TOGETHER)):
                     futures = [_send(producer, redriven(found.letter)) for found in part if found.letter]
                     for found, future in zip(part, futures, strict=True):
-                        future.get(timeout=2 * _TIMEOUT_MS / 1000)
+                        origin = found.letter.topic if found.letter else ""
+                        with _told_by_right(self._settings.kafka, "Write", origin):
+                            future.get(timeout=2 * _TIMEOUT_MS / 1000)
                         told(found)
             finally:
                 producer.close(timeout=_TIMEOUT_MS / 1000)
+
+
+@contextmanager
+def _told_by_right(settings: KafkaSettings, right: str, topic: str) -> Iterator[None]:
+    """Name the right that is missing: a refusal itself does not say of which right it is."""
+    try:
+        yield
+    except kafka_errors.TopicAuthorizationFailedError as error:
+        who = repr(settings.sasl_username) if settings.sasl_username else "this client"
+        raise BrokerError(
+            f"kafka: {who} is not allowed to {right.lower()} {topic}: allow it {right}"
+        ) from error
 
 
 def _send(producer: KafkaProducer, output: RawOutput) -> Any:

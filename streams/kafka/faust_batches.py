@@ -133,11 +133,11 @@ class _Thread(driver.AIOKafkaConsumerThread):
         found = await self._ensure_consumer()._coordinator.fetch_committed_offsets(tps)
         return found
 
-    async def bounds_of(self, tp: Any) -> tuple[int, int]:
-        """Return the log's first offset and its last stable end."""
+    async def bounds_of(self, tps: Sequence[Any]) -> dict[Any, tuple[int, int]]:
+        """Return the log's first offset and its last stable end, by partition."""
         consumer = self._ensure_consumer()
-        start, end = await consumer.beginning_offsets([tp]), await consumer.end_offsets([tp])
-        return start[tp], end[tp]
+        starts, ends = await asyncio.gather(consumer.beginning_offsets(tps), consumer.end_offsets(tps))
+        return {tp: (starts[tp], ends[tp]) for tp in tps}
 
     async def commit_as(self, generation: int, offsets: Mapping[Any, OffsetAndMetadata]) -> None:
         """Commit as a member of `generation`, or not at all."""

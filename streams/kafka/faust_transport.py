@@ -5,7 +5,8 @@ and fetched again, whatever happened in between.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from aiokafka import TopicPartition
@@ -14,9 +15,11 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.kafka.connection import client_options, reach_broker
+from streams.kafka.consumer_errors import explain
 from streams.kafka.envelope import RawMessage
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_batches import CommitRefusedError, check_versions, make_app, thread_of
+from streams.kafka.watchdog import unassigned_limit_s
 from streams.settings import KafkaSettings
 
 __all__ = ["BatchDroppedError", "CommitRefusedError", "ConsumerApp", "Where"]
@@ -28,6 +31,7 @@ OnBatch = Callable[[str, int, Sequence[RawMessage]], Awaitable[None]]
 OnMove = Callable[[set[Where]], Awaitable[None]]
 
 _FETCH_WAIT_MS: Final = 250
+_STOP_S: Final = 10.0
 _NEVER_S: Final = 7 * 86_400.0  # who waits for a store may wait long; the watchdog looks after the rest
 
 
@@ -66,6 +70,9 @@ class ConsumerApp:
     ----------
     leaving
         Set while partitions are about to go, or the app to stop: who waits in `on_batch` should give up.
+    placed
+        Whether the group has said which partitions this member has, be it none: false from when the group
+        begins to move until it has said so, however long that takes.
     rebalances
         How often partitions were assigned.
     """
@@ -108,6 +115,7 @@ class ConsumerApp:
         self._generation = -1
         self._lock = asyncio.Lock()
         self.leaving = asyncio.Event()
+        self.placed = False
         self.rebalances = 0
 
     @property
@@ -134,14 +142,32 @@ class ConsumerApp:
             request_s=self._request_s,
         )
         starting = self._loop.create_task(self._app.start())
-        await asyncio.wait({starting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        await self._wait_placed(starting)
         if starting.done() and (error := starting.exception()) is not None:
-            self.fail(error)
-            await asyncio.sleep(0)
+            self._fail_here(error)
         if self._ended.done():
             starting.cancel()
-            await self.stop()
+            with contextlib.suppress(TimeoutError):  # who hears nothing may not hear of this either
+                async with asyncio.timeout(_STOP_S):
+                    await self.stop()
             await self.ended()
+
+    async def _wait_placed(self, starting: "asyncio.Task[Any]") -> None:
+        """Wait until the app has started or failed; fail it if the group does not say what is its."""
+        within_s = unassigned_limit_s(self._session_s)
+        waits: set[asyncio.Future[Any]] = {starting, self._ended}
+        done, _ = await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            return
+        if self.placed:  # what takes its time is the callback, which restores
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return
+        self._fail_here(
+            BrokerError(
+                f"kafka: group {self._group} has not said for {within_s:.0f} s which partitions this member "
+                "has: start it again; if it stays so, see the broker's log"
+            )
+        )
 
     async def deliver(self, message: Any) -> None:
         """Hand on one fetch, if it joins on: called by the agent."""
@@ -196,6 +222,7 @@ class ConsumerApp:
 
     async def revoke(self, revoked: set[Any]) -> None:
         """Let go of all partitions: called by Faust when the group moves them."""
+        self.placed = False
         self.leaving.set()
         async with self._lock:
             self._next.clear()
@@ -207,6 +234,7 @@ class ConsumerApp:
     async def assign(self, assigned: set[Any], generation: int) -> None:
         """Take `assigned`: called by Faust when the group has moved."""
         self._generation, self._assigned = generation, {(tp.topic, tp.partition) for tp in assigned}
+        self.placed = True
         self.rebalances += 1
         if not self._ended.done() and await self._guarded(self._on_assigned(set(self._assigned))):
             self.leaving.clear()
@@ -225,7 +253,7 @@ class ConsumerApp:
         committed = await self.committed(unsaid) if unsaid else {}
         for where in unsaid:
             at = committed[where]
-            self._next[where] = at[0] if at is not None else (await self.bounds(where))[0]
+            self._next[where] = at[0] if at is not None else (await self.bounds([where]))[where][0]
         for where in self._assigned & self._next.keys():
             await self.seek(where, self._next[where])
 
@@ -253,10 +281,14 @@ class ConsumerApp:
         held = {(tp.topic, tp.partition): (at.offset, at.metadata) for tp, at in found.items()}
         return {one: held[one] if held.get(one, (-1, ""))[0] >= 0 else None for one in where}
 
-    async def bounds(self, where: Where) -> tuple[int, int]:
-        """Return the first offset that the log still has, and the end of what is committed."""
-        tp = TopicPartition(*where)
-        return await self._in_thread(thread_of(self._app).bounds_of(tp))
+    async def bounds(self, places: Collection[Where]) -> dict[Where, tuple[int, int]]:
+        """Return by partition the first offset that the log still has, and the end of what is committed.
+
+        All are asked for at once, for a request waits behind a fetch, up to a quarter of a second.
+        """
+        tps = [TopicPartition(*where) for where in places]
+        found = await self._in_thread(thread_of(self._app).bounds_of(tps)) if tps else {}
+        return {(tp.topic, tp.partition): at for tp, at in found.items()}
 
     def assignment(self) -> set[Where]:
         """Return the partitions that this member has."""
@@ -291,38 +323,3 @@ def _raw(record: Any) -> RawMessage:
         record.value,
         tuple(record.headers),
     )
-
-
-_REFUSALS: Final = (
-    kafka_errors.AuthenticationFailedError,
-    kafka_errors.ClusterAuthorizationFailedError,
-    kafka_errors.GroupAuthorizationFailedError,
-    kafka_errors.SaslAuthenticationFailed,
-    kafka_errors.TopicAuthorizationFailedError,
-    kafka_errors.TransactionalIdAuthorizationFailed,
-    kafka_errors.UnsupportedSaslMechanismError,
-)
-
-
-def explain(error: BaseException, settings: KafkaSettings, group: str) -> BaseException:
-    """Return `error`, or what it means where it is a library's."""
-    if isinstance(error, kafka_errors.OffsetOutOfRangeError):
-        return BrokerError(
-            f"kafka: group {group}: records it had still to read are gone by retention: they are lost to it; "
-            "raise kafka.retention_s, and go on with --accept-loss"
-        )
-    if isinstance(error, kafka_errors.InconsistentGroupProtocolError):
-        return BrokerError(
-            f"kafka: group {group} is in use by another program with another protocol: stop it, "
-            "or set kafka.topic_prefix"
-        )
-    if isinstance(error, _REFUSALS):
-        who = repr(settings.sasl_username) if settings.sasl_username else "this client"
-        return BrokerError(
-            f"kafka: {who} is refused ({type(error).__name__}): allow it Read on group {group} and its topics"
-        )
-    if isinstance(error, kafka_errors.KafkaError):
-        return BrokerError(
-            f"kafka: group {group} cannot go on ({type(error).__name__}): see the broker's log"
-        )
-    return error

@@ -12,6 +12,8 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
 
+from streams.kafka.header_bytes import HeaderBytes
+
 _RECORDS: Final = fetcher.MemoryRecords
 _MAGIC: Final = _MemoryRecordsPy.MAGIC_OFFSET
 
@@ -53,16 +55,5 @@ class _Batch:
 def _read_again(piece: memoryview) -> list[Any]:
     batch = _DefaultRecordBatchPy(bytearray(piece))
     iter(batch)  # uncompresses
-    batch._buffer = _Bytes(batch._buffer)  # noqa: SLF001 - it decodes what it cuts from here
+    batch._buffer = HeaderBytes(batch._buffer)  # noqa: SLF001 - it decodes what it cuts from here
     return list(batch)
-
-
-class _Bytes(bytearray):
-    """Bytes whose pieces decode, whatever they are."""
-
-    def __getitem__(self, where: Any) -> Any:
-        found = super().__getitem__(where)
-        return _Bytes(found) if isinstance(where, slice) else found
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - the method's own
-        return super().decode(encoding, "backslashreplace")

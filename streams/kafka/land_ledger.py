@@ -93,6 +93,38 @@ def read_mark(where: Where, committed: tuple[int, str]) -> Mark:
     return Mark(offset, Range(offset, int(last)))
 
 
+def forgotten(where: Where, stored: int, end: int) -> LedgerError:
+    """Return the error of a partition with rows in the store and no commit: from its start all would double.
+
+    Parameters
+    ----------
+    where
+        The partition.
+    stored, end
+        The last offset of which there are rows, and the end of the log.
+
+    Examples
+    --------
+    >>> print(forgotten(("plumbline.labels.v1", 2), 41, 60))
+    landing: the group has no offset for plumbline.labels.v1/2, and the store has rows up to its offset 41: \
+Kafka forgets the offsets of a group that is away (offsets.retention.minutes); set it to 42 with \
+kafka-consumer-groups --reset-offsets --topic plumbline.labels.v1:2 --to-offset 42, and reconcile
+    """
+    name = f"{where[0]}/{where[1]}"
+    if stored >= end:
+        return LedgerError(
+            f"landing: the store has rows up to offset {stored} of {name}, which ends at {end}: they are of "
+            "another log; use another store, or let the rows stand and land this log beside them: "
+            f"kafka-consumer-groups --reset-offsets --topic {where[0]}:{where[1]} --to-earliest"
+        )
+    return LedgerError(
+        f"landing: the group has no offset for {name}, and the store has rows up to its offset {stored}: "
+        "Kafka forgets the offsets of a group that is away (offsets.retention.minutes); set it to "
+        f"{stored + 1} with kafka-consumer-groups --reset-offsets --topic {where[0]}:{where[1]} "
+        f"--to-offset {stored + 1}, and reconcile"
+    )
+
+
 def token_of(topic_id: str, where: Where, chosen: Range, table: str) -> str:
     """Return the deduplication token of the rows of `chosen` in `table`; the same range, the same token.
 

@@ -1,13 +1,15 @@
 """What landing needs of others, and what it tells of itself."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from msgspec import Struct
 
+from streams.kafka.envelope import split_place
 from streams.kafka.land_lane import Columns
 from streams.kafka.land_ledger import Where
+from streams.kafka.reconcile_places import sources_of
 
 
 class Landable(Protocol):
@@ -19,6 +21,14 @@ class Landable(Protocol):
 
     def answers(self) -> bool:
         """Return whether an insert would reach the store now."""
+        ...
+
+
+class Readable(Protocol):
+    """What is needed of a store to know what has landed."""
+
+    def query(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of `sql`."""
         ...
 
 
@@ -43,8 +53,8 @@ class Group(Protocol):
         """Return the offset that comes next, of the partitions that have been read from."""
         ...
 
-    async def bounds(self, where: Where) -> tuple[int, int]:
-        """Return the first offset that is there and the one behind the last."""
+    async def bounds(self, places: Collection[Where]) -> Mapping[Where, tuple[int, int]]:
+        """Return by partition the first offset that is there and the one behind the last."""
         ...
 
 
@@ -76,3 +86,21 @@ class LandCounts:
         self.unreadable: dict[str, int] = {}
         self.lost: dict[str, int] = {}
         self.ranges = self.repeated = 0
+
+
+def last_landed(store: Readable, topics: Mapping[str, Topic]) -> dict[Where, int]:
+    """Return the last offset of which `store` has rows, by partition of `topics` (by Kafka's name).
+
+    Partitions of which it has none are left out.
+    """
+    found: dict[Where, int] = {}
+    for name, topic in topics.items():
+        for source in sources_of(topic.name):
+            sql = (
+                f"SELECT {source.partition} AS part, max({source.place}) AS place FROM {source.table} "  # noqa: S608 - ours
+                f"WHERE {source.where} GROUP BY part"
+            )
+            for row in store.query(sql, {}):
+                where = name, int(row["part"])
+                found[where] = max(found.get(where, 0), split_place(int(row["place"]))[0])
+    return found

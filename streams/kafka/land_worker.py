@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from streams.kafka.envelope import RawMessage
 from streams.kafka.faust_transport import ConsumerApp
 from streams.kafka.land_fence import Fence
 from streams.kafka.land_ledger import Where
-from streams.kafka.land_ports import Topic
+from streams.kafka.land_ports import Topic, last_landed
 from streams.kafka.landing import Lander
 from streams.kafka.layout import topic_name
 from streams.kafka.topics import TopicAdmin
@@ -114,7 +114,7 @@ class LandWorker:
 
     def read(self) -> Reading:
         """Return how it is, for its watchdog and for metrics; called from any thread."""
-        return read_land(self.lander, self.app.rebalances, self._meter.ends)
+        return read_land(self.lander, self.app, self._meter.ends)
 
     async def _open(self) -> None:
         settings = self._settings
@@ -141,6 +141,7 @@ class LandWorker:
             flush_s=settings.land.flush_s,
             fence=self._fence,
             bury=partial(_bury, writer),
+            last_landed=self._last_landed,
             accept_loss=self._accept_loss,
         )
         self._closers.append(self.app.stop)
@@ -148,6 +149,10 @@ class LandWorker:
         self._meter = EndMeter(self.app)
         self._closers.append(self._meter.stop)
         self._working = asyncio.create_task(self._work())
+
+    def _last_landed(self, topics: Mapping[str, Topic]) -> dict[Where, int]:
+        with contextlib.closing(self.store.reader()) as reader:
+            return last_landed(reader, topics)
 
     async def _open_store(self) -> Store:
         settings = self._settings

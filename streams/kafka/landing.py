@@ -17,7 +17,17 @@ from streams.kafka.dead_letters import RawOutput, bury, dead_letter_record
 from streams.kafka.envelope import RawMessage
 from streams.kafka.land_fence import Fence
 from streams.kafka.land_lane import Batch, Lane, read_message
-from streams.kafka.land_ledger import LedgerError, Mark, Range, Where, after, before, read_mark, token_of
+from streams.kafka.land_ledger import (
+    LedgerError,
+    Mark,
+    Range,
+    Where,
+    after,
+    before,
+    forgotten,
+    read_mark,
+    token_of,
+)
 from streams.kafka.land_ports import Group, Landable, LandCounts, Topic
 from streams.store_connection import StoreError
 
@@ -50,6 +60,9 @@ class Lander:
         Asked before every insert.
     bury
         Writes dead letters, durably; repeated when the process dies after it.
+    last_landed
+        Returns the last offset that is stored of each partition of the topics it is given; called in a
+        thread, where the group has committed nothing.
     accept_loss
         Whether to go on where records were lost: their retention was over before they landed.
     clock
@@ -75,12 +88,13 @@ class Lander:
         flush_s: float,
         fence: Fence,
         bury: Callable[[Sequence[RawOutput]], Awaitable[None]],
+        last_landed: Callable[[Mapping[str, Topic]], Mapping[Where, int]],
         accept_loss: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._group, self._store, self._topics, self._fence = group, store, topics, fence
         self._batch, self._flush_s, self._clock = batch, flush_s, clock
-        self._bury, self._accept_loss = bury, accept_loss
+        self._bury, self._last_landed, self._accept_loss = bury, last_landed, accept_loss
         self._lanes: dict[Where, Lane] = {}
         self._turn = asyncio.Lock()  # held while a flush runs: partitions do not leave in the middle of one
         self._wake, self._room = asyncio.Event(), asyncio.Event()
@@ -95,13 +109,20 @@ class Lander:
         Raises
         ------
         LedgerError
-            If records were lost, or somebody else committed for this group.
+            If records were lost, somebody else committed for this group, or its commits are gone and the
+            store has rows.
         """
         committed = await self._group.committed(assigned)
-        # All at once: each alone would wait for its turn behind a fetch, and the group waits meanwhile.
-        bounds = await asyncio.gather(*[self._group.bounds(where) for where in assigned])
+        bounds = await self._group.bounds(assigned)
+        unknown = {where[0] for where in assigned if committed.get(where) is None}
+        if unknown:
+            topics = {name: self._topics[name] for name in unknown}
+            stored = await asyncio.to_thread(self._last_landed, topics)
+            for where in sorted(assigned & stored.keys()):
+                if committed.get(where) is None:
+                    raise forgotten(where, stored[where], bounds[where][1])
         marks = {}
-        for where, (start, end) in zip(assigned, bounds, strict=True):
+        for where, (start, end) in bounds.items():
             found = committed.get(where)
             mark = Mark(start) if found is None else read_mark(where, found)
             marks[where] = self._without_lost(where, mark, start, end)

@@ -17,6 +17,8 @@ _OWN: Final = (SUBMISSIONS, *TOPICS)
 _VERSION = "v1"
 _KEPT_FOR_EVER = frozenset({"releases", "references"})
 _DEAD_LETTER_LIMIT_S = 7 * 86_400.0
+DEAD_LETTER_ROOM_BYTES: Final = 65_536
+"""By how much a dead letter may be larger than its record: its headers say where it stood and why."""
 _STATE_SEGMENT_BYTES = 33_554_432
 
 
@@ -159,7 +161,8 @@ def _data(topic: str, settings: KafkaSettings) -> TopicSpec:
 
 def _dead_letters(origin: str, settings: KafkaSettings) -> TopicSpec:
     kept_s = min(settings.retention_s, _DEAD_LETTER_LIMIT_S)
-    return _spec(dead_letter_name(origin), settings, _deleted_after(kept_s))
+    largest = {"max.message.bytes": str(settings.max_message_bytes + DEAD_LETTER_ROOM_BYTES)}
+    return _spec(dead_letter_name(origin), settings, {**_deleted_after(kept_s), **largest})
 
 
 def _state(stage: str, settings: KafkaSettings) -> TopicSpec:

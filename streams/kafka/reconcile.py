@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from detectors.records import Scorecard
 from streams.kafka.envelope import RawMessage, place_of, split_place
 from streams.kafka.land_lane import Arrival, read_message
 from streams.kafka.land_ledger import LedgerError, Mark, Where, read_mark
@@ -26,6 +27,7 @@ from streams.kafka.reconcile_places import (
     sources_of,
 )
 from streams.kafka.reconcile_report import GroupAudit, Report, TableAudit
+from streams.kafka.shadow import Plan, swapped_plans
 from streams.landing_rows import LANDED
 from streams.settings import KafkaSettings
 
@@ -86,6 +88,7 @@ class Reconciler:
         self._since_ms, self._wait_s, self._announce, self._advance = since_ms, wait_s, announce, advance
         self._prefix = settings.topic_prefix
         self._report = Report()
+        self._swapped: list[Plan] = []
 
     def run(self) -> Report:
         """Return what was found.
@@ -96,6 +99,11 @@ class Reconciler:
             If the broker or the store cannot be asked.
         """
         began_s = time.monotonic()
+        self._swapped = [
+            plan
+            for plan in swapped_plans(self._store)
+            if plan.topic == topic_name("interactions", self._prefix)
+        ]
         scored = self._audit_groups()
         landed = {topic_name(topic, self._prefix): topic for topic in LANDED}
         ends = self._cluster.bounds(self._places(landed))
@@ -184,7 +192,7 @@ class Reconciler:
         audits = {source.name: self._audit(source, where) for source in sources_of(topic)}
         cards = self._audit(SCORECARDS_BY_INTERACTION, where) if topic == "interactions" else None
         for low, high, arrivals in self._chunks(where, first, end):
-            wanted = expected_rows(topic, where[1], arrivals)
+            wanted = expected_rows(topic, where[1], arrivals, is_swapped=self._is_swapped)
             for source in sources_of(topic):
                 self._compare(
                     audits[source.name],
@@ -197,6 +205,10 @@ class Reconciler:
             if cards is not None and scored is not None:
                 self._compare_scored(cards, arrivals, (place_of(low), min(place_of(high), scored)))
             self._advance(high - low)
+
+    def _is_swapped(self, card: Scorecard) -> bool:
+        place = card.source_partition, split_place(card.source_offset)[0]
+        return any(plan.has(*place, card.received_at_ms) for plan in self._swapped)
 
     def _compare_scored(self, audit: TableAudit, arrivals: Sequence[Arrival], span: tuple[int, int]) -> None:
         """Compare interactions with the scorecards that name them; both ends of this must have landed."""

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
@@ -101,6 +101,7 @@ class StageRunner:
         self.progress_s = time.monotonic()
         self.commits = 0
         self.lost = 0
+        self._closed = (0, 0.0)  # what writers of partitions that went have counted
 
     async def start(self) -> None:
         """Join the group and begin; returns when partitions (or none) were assigned.
@@ -148,7 +149,13 @@ class StageRunner:
         ends = self._ends.copy()
         behind = any(ends.get(where, 0) > offset for where, offset in reached.items())
         return Reading(
-            look=Look(assigned=bool(reached), behind=behind, waiting=False, moved=self.commits),
+            look=Look(
+                assigned=bool(reached),
+                behind=behind,
+                waiting=False,
+                moved=self.commits,
+                placed=self.app.placed,
+            ),
             progress_age_s=time.monotonic() - self.progress_s,
             ends=ends,
             reached=reached,
@@ -165,19 +172,24 @@ class StageRunner:
         repeated = by_partition(lambda one: one.repeated)
         buried = by_partition(lambda one: one.buried)
         lost: dict[tuple[str, ...], float] = {(self.stage,): float(self.lost)}
+        count, seconds = _sum_writes(self._closed, self._desks.copy().values())
+        writes: dict[tuple[str, ...], float] = {(self.stage,): float(count)}
+        write_s: dict[tuple[str, ...], float] = {(self.stage,): seconds}
         return (
             Gauge("stage_records", "Records taken, ever.", names, taken, True),
             Gauge("stage_repeated_envelopes", "Envelopes a fence kept out.", names, repeated, True),
             Gauge("stage_dead_letters", "Dead letters written, ever.", names, buried, True),
             Gauge("stage_lost_offsets", "Offsets gone before they were read.", ("stage",), lost, True),
+            Gauge("stage_writes", "Transactions that were timed.", ("stage",), writes, True),
+            Gauge("stage_write_seconds", "How long these took together.", ("stage",), write_s, True),
         )
 
     async def _measure(self) -> None:
         """Keep the ends of the log in sight; a broker that is away shows as no progress."""
         while True:
             with suppress(BrokerError):
-                for where in self.app.assignment():
-                    self._ends[where] = (await self.app.bounds(where))[1]
+                bounds = await self.app.bounds(self.app.assignment())
+                self._ends = {where: end for where, (_, end) in bounds.items()}
             await asyncio.sleep(_ENDS_EVERY_S)
 
     async def _on_assigned(self, assigned: set[Where]) -> None:
@@ -208,7 +220,7 @@ class StageRunner:
         await asyncio.gather(*[writer.start() for writer in writers.values()])
         places = {where: state_place(stage.name, *where, kafka) for where in assigned}
         rows = await read_partitions(kafka, {(topic, part) for topic, part, _ in places.values()})
-        committed = await self.app.committed(assigned)
+        committed, bounds = await self.app.committed(assigned), await self.app.bounds(assigned)
         lanes = []
         for where, writer in writers.items():
             topic, part, prefix = places[where]
@@ -218,8 +230,7 @@ class StageRunner:
                 raise UnusableStateError(
                     f"kafka: the state in {topic}/{part} cannot be used ({error}): {_START_OVER}"
                 ) from error
-            start, _ = await self.app.bounds(where)
-            start = self._checked_start(where, records, committed[where], start)
+            start = self._checked_start(where, records, committed[where], bounds[where][0])
             lanes.append(Lane(self.about, where[1], records, writer, start=start))
         return lanes
 
@@ -257,6 +268,7 @@ class StageRunner:
             desk.close()
         await asyncio.gather(*[desk.task for desk in desks if desk.task is not None])
         await asyncio.gather(*[desk.lane.writer.stop() for desk in desks])
+        self._closed = _sum_writes(self._closed, desks)
 
     async def _on_batch(self, _topic: str, partition: int, records: Sequence[RawMessage]) -> None:
         desk = self._desks[partition]
@@ -285,6 +297,12 @@ class StageRunner:
         page = flood_page(*where, lane.position.place, at_ms=at_ms, good=good, bad=bad)
         asyncio.run_coroutine_threadsafe(lane.page(page), self._loop).result()
         raise flood_error(*where, good=good, bad=bad)
+
+
+def _sum_writes(before: tuple[int, float], desks: Iterable[Desk]) -> tuple[int, float]:
+    """Return count and seconds of the transactions of `desks`, and of those `before`."""
+    writers = [desk.lane.writer for desk in desks]
+    return before[0] + sum(one.count for one in writers), before[1] + sum(one.seconds for one in writers)
 
 
 async def _first_of(*events: asyncio.Event) -> None:

@@ -14,10 +14,13 @@ from msgspec import Struct
 
 from detectors.records import Interaction
 from streams.settings import SettingsError
+from streams.store_connection import StoreError
 
 TABLES: Final = ("scores", "scorecards")
 """In the order in which they are written: progress is read off the last."""
-RunState = Literal["running", "complete", "swapped", "dropped"]
+RunState = Literal["running", "complete", "swapped", "settled", "dropped"]
+"""``settled``: swapped, and its tables dropped, so that it cannot be undone."""
+_UNKNOWN_TABLE: Final = 60
 
 _RUN_ID: Final = re.compile(r"[a-z0-9]{1,24}")
 _RUNS: Final = """
@@ -57,7 +60,14 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     def covers(self, record: Interaction) -> bool:
         """Return whether `record`, which stands within the offsets, is meant."""
-        at_ms = record.received_at_ms
+        return self._covers_ms(record.received_at_ms)
+
+    def has(self, partition: int, offset: int, received_at_ms: int) -> bool:
+        """Return whether what was received then, and stands there in the log, is meant."""
+        span = self.spans.get(str(partition))
+        return span is not None and span.first <= offset < span.end and self._covers_ms(received_at_ms)
+
+    def _covers_ms(self, at_ms: int) -> bool:
         return (self.from_ms is None or at_ms >= self.from_ms) and (self.to_ms is None or at_ms < self.to_ms)
 
 
@@ -200,8 +210,19 @@ class ShadowTables:
         for name in dropped:
             self._store.define(f"DROP TABLE IF EXISTS {name} SYNC")
         if found is not None:
-            self.mark(found[0], "dropped")
+            self.mark(found[0], "settled" if found[1] in {"swapped", "settled"} else "dropped")
         return dropped
+
+
+def swapped_plans(store: Readable) -> list[Plan]:
+    """Return the plans of all runs whose rows are the live ones now."""
+    try:
+        rows = store.query("SELECT plan FROM backfill_runs FINAL WHERE state IN ('swapped', 'settled')", {})
+    except StoreError as error:
+        if error.code != _UNKNOWN_TABLE:
+            raise
+        return []  # nothing was ever backfilled
+    return [msgspec.json.decode(row["plan"], type=Plan) for row in rows]
 
 
 def _asked(plan: Plan) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ commit fails.
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -19,6 +20,7 @@ from msgspec import Struct
 
 from streams.kafka.connection import client_options
 from streams.kafka.errors import BrokerError
+from streams.kafka.layout import DEAD_LETTER_ROOM_BYTES
 from streams.settings import KafkaSettings
 
 # What it reports is raised here; without a handler it would go to stderr.
@@ -81,10 +83,16 @@ class TransactionalWriter:
         The transactional id: whoever starts a writer under it ends the one before, and what that had open.
     timeout_s
         How long the broker keeps a transaction open of which it hears nothing.
+
+    Attributes
+    ----------
+    count, seconds
+        Transactions committed, and how long they took together, from their beginning to the broker's answer.
     """
 
     def __init__(self, settings: KafkaSettings, name: str, *, timeout_s: float = 60.0) -> None:
         self._name = name
+        self.count, self.seconds = 0, 0.0
         self._producer = _producer(
             settings, transactional_id=name, transaction_timeout_ms=round(timeout_s * 1000)
         )
@@ -112,7 +120,7 @@ class TransactionalWriter:
         BrokerError
             If it failed, or it is not known whether it did: read what is committed, and go on from there.
         """
-        producer = self._producer
+        producer, began_s = self._producer, time.perf_counter()
         with _told(self._name):
             await producer.begin_transaction()
             sent = [await _send(producer, record) for record in records]
@@ -122,6 +130,7 @@ class TransactionalWriter:
             await producer.commit_transaction()
             for future in sent:
                 future.result()
+        self.count, self.seconds = self.count + 1, self.seconds + time.perf_counter() - began_s
 
     async def stop(self) -> None:
         """Close the connection; what is open is left to the broker and the next writer."""
@@ -218,7 +227,9 @@ async def _read_to_end(
 
 def _producer(settings: KafkaSettings, **more: Any) -> AIOKafkaProducer:
     options = client_options(settings) | dict(_OPTIONS) | more
-    return AIOKafkaProducer(**options, max_request_size=settings.max_message_bytes)
+    # The broker refuses what is too large for its topic; dead letters may be larger than what they are of.
+    largest = settings.max_message_bytes + DEAD_LETTER_ROOM_BYTES
+    return AIOKafkaProducer(**options, max_request_size=largest)
 
 
 async def _send(producer: AIOKafkaProducer, record: Outgoing) -> asyncio.Future[Any]:

@@ -43,7 +43,8 @@ class EndMeter:
     async def _measure(self) -> None:
         while True:
             with suppress(BrokerError):  # a broker that is away shows as no progress
-                self.ends = {where: (await self._app.bounds(where))[1] for where in self._app.assignment()}
+                bounds = await self._app.bounds(self._app.assignment())
+                self.ends = {where: end for where, (_, end) in bounds.items()}
             if self._also is not None:
                 await self._also()
             await asyncio.sleep(_MEASURE_EVERY_S)
@@ -67,6 +68,7 @@ def read_act(runner: "ActRunner", topic: str, ends: Mapping[Where, int]) -> Read
             behind=any(ends.get(where, 0) > offset for where, offset in reached.items()),
             waiting=False,
             moved=runner.intake.progress_s,
+            placed=runner.app.placed,
         ),
         progress_age_s=time.monotonic() - runner.intake.progress_s,
         ends=ends,
@@ -90,18 +92,22 @@ def _act_readings(runner: "ActRunner", ages: Mapping[str, float]) -> Iterable[Ga
     yield Gauge("round_age_seconds", "Seconds since the last round of a loop ended.", ("loop",), rounds)
 
 
-def read_land(lander: "Lander", rebalances: int, ends: Mapping[Where, int]) -> Reading:
+def read_land(lander: "Lander", app: "ConsumerApp", ends: Mapping[Where, int]) -> Reading:
     """Return what landing tells of itself."""
     landed = lander.landed()
     behind = any(ends.get(where, 0) > offset for where, offset in landed.items())
     return Reading(
         look=Look(
-            assigned=bool(landed), behind=behind, waiting=bool(lander.problem), moved=lander.progress_s
+            assigned=bool(landed),
+            behind=behind,
+            waiting=bool(lander.problem),
+            moved=lander.progress_s,
+            placed=app.placed,
         ),
         progress_age_s=time.monotonic() - lander.progress_s,
         ends=ends,
         reached=landed,
-        rebalances=rebalances,
+        rebalances=app.rebalances,
         problem=lander.problem,
         more=tuple(_land_readings(lander)),
     )

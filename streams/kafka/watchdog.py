@@ -33,12 +33,27 @@ class Look(Struct, frozen=True):
         Whether it waits for somebody else, knowingly, and will go on by itself (a store that is away).
     moved
         Any number that changes with every commit.
+    placed
+        Whether its group has told it which partitions it has, be it none: a spare worker has none and is
+        well, and one that waits for the answer for ever is not.
     """
 
     assigned: bool
     behind: bool
     waiting: bool
     moved: float
+    placed: bool = False
+
+
+def unassigned_limit_s(session_s: float) -> float:
+    """Return for how long a member may wait for its partitions: the group may take a session for it.
+
+    Examples
+    --------
+    >>> unassigned_limit_s(6.0), unassigned_limit_s(300.0)
+    (90.0, 600.0)
+    """
+    return max(UNASSIGNED_AFTER_S, 2 * session_s)
 
 
 class Judgement:
@@ -51,7 +66,7 @@ class Judgement:
     stuck_after_s
         With partitions and something to read, and without a commit.
     unassigned_after_s
-        Without partitions. None: it may be without (there are more workers than partitions).
+        Without partitions, and without the group's word that there are none for it.
 
     Examples
     --------
@@ -64,25 +79,23 @@ class Judgement:
     'nothing was committed for 61 s, and there is something to read'
     """
 
-    def __init__(
-        self, *, stuck_after_s: float, unassigned_after_s: float | None = UNASSIGNED_AFTER_S
-    ) -> None:
+    def __init__(self, *, stuck_after_s: float, unassigned_after_s: float = UNASSIGNED_AFTER_S) -> None:
         self._stuck_after_s, self._unassigned_after_s = stuck_after_s, unassigned_after_s
         self._moved: float | None = None
         self._worked = False
         self._well_s = 0.0
-        self._assigned_s: float | None = None
+        self._answered_s: float | None = None
 
     def of(self, look: Look, now_s: float) -> str:
         """Return why the process should end now; empty if it should not."""
-        if self._assigned_s is None or look.assigned or self._unassigned_after_s is None:
-            self._assigned_s = now_s
+        if self._answered_s is None or look.assigned or look.placed:
+            self._answered_s = now_s
         works = look.assigned and look.behind and not look.waiting
         if not (works and self._worked) or look.moved != self._moved:
             self._well_s = now_s
         self._moved, self._worked = look.moved, works
-        if self._unassigned_after_s is not None and now_s - self._assigned_s > self._unassigned_after_s:
-            return f"no partition was assigned for {now_s - self._assigned_s:.0f} s"
+        if now_s - self._answered_s > self._unassigned_after_s:
+            return f"the group has not said for {now_s - self._answered_s:.0f} s which partitions it has"
         if now_s - self._well_s > self._stuck_after_s:
             return f"nothing was committed for {now_s - self._well_s:.0f} s, and there is something to read"
         return ""

@@ -23,7 +23,7 @@ from streams.kafka.runner import StageRunner
 from streams.kafka.scoring import ScoreRunner
 from streams.kafka.topics import TopicAdmin
 from streams.kafka.vitals import Watched, WorkerVitals, open_listener
-from streams.kafka.watchdog import Judgement, Watchdog
+from streams.kafka.watchdog import Judgement, Watchdog, unassigned_limit_s
 from streams.listener import Listener
 from streams.settings import Settings, SettingsError, WorkerSettings
 
@@ -155,7 +155,9 @@ async def watch(runners: Sequence[Runner], worker: WorkerSettings, stage: str) -
 
 
 def _watchdog(runner: Runner, worker: WorkerSettings) -> Watchdog:
-    judgement = Judgement(stuck_after_s=worker.stuck_after_s, unassigned_after_s=None)
+    judgement = Judgement(
+        stuck_after_s=worker.stuck_after_s, unassigned_after_s=unassigned_limit_s(worker.session_s)
+    )
     return Watchdog(lambda: runner.read().look, judgement, part=runner.stage)
 
 

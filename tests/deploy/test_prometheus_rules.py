@@ -31,7 +31,7 @@ class Told:
 
 def act_runner() -> SimpleNamespace:
     return SimpleNamespace(
-        app=SimpleNamespace(positions=dict, rebalances=1),
+        app=SimpleNamespace(positions=dict, rebalances=1, placed=True),
         tasks=SimpleNamespace(round_ages=lambda: {"act_feed": 1.0}),
         intake=SimpleNamespace(places={0: 65_536}, progress_s=0.0),
         counts=({"pending": 1}, {"FAILED": 1}),
@@ -48,12 +48,15 @@ def served() -> str:
     state = StageState({})
     state.put(WATERMARK, 1)
     state.count("late", "d")
-    runner = SimpleNamespace(stage="score", positions={0: Position(place=0)}, lost=0)
+    desk = SimpleNamespace(lane=SimpleNamespace(writer=SimpleNamespace(count=2, seconds=0.5)))
+    runner = SimpleNamespace(
+        stage="score", positions={0: Position(place=0)}, lost=0, _desks={0: desk}, _closed=(1, 0.25)
+    )
     thinking = Told("score", Reading(look=_WELL, progress_age_s=1.0, ends={}, reached={("t", 0): 1},
                                      more=StageRunner._counts(runner)))  # fmt: skip
     thinking.states, thinking.commits = {0: state}, 1
     act = Told("act", read_act(act_runner(), "decisions", {}))
-    land = Told("land", read_land(lander(), 1, {("t", 0): 9}))
+    land = Told("land", read_land(lander(), SimpleNamespace(rebalances=1, placed=True), {("t", 0): 9}))
     registry = CollectorRegistry()
     registry.register(_Readings(WorkerVitals([thinking, act, land], stuck_after_s=60.0).read))
     return generate_latest(registry).decode()
@@ -65,6 +68,12 @@ def test_every_metric_of_the_rules_is_served():
     missing = {name for name in named if not re.search(rf"^{name}(?:{{| )", text, re.MULTILINE)}
     assert missing == set()
     assert len(named) >= 12
+
+
+def test_the_time_of_transactions_is_served_and_outlives_their_partitions():
+    text = served()
+    assert 'plumbline_stage_writes_total{stage="score"} 3.0' in text
+    assert 'plumbline_stage_write_seconds_total{stage="score"} 0.75' in text
 
 
 def test_every_alert_says_how_bad_it_is_and_what_to_do():

@@ -4,16 +4,18 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.structs import OffsetAndMetadata
 
 from detectors.records.codec import Record
 from streams.kafka.envelope import Origin, seal
-from streams.kafka.land_ledger import Range, before
+from streams.kafka.land_ledger import LedgerError, Range, before
 from streams.kafka.land_worker import LandWorker
 from streams.kafka.layout import topic_name
 from streams.kafka.topics import TopicAdmin
@@ -37,9 +39,10 @@ def kafka(kafka_bootstrap: str, topic_prefix: str) -> KafkaSettings:
     return chosen
 
 
-@pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    store = open_store(path=tmp_path_factory.mktemp("land") / "store")
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[World]:
+    """A store of one log: of rows of another, landing would not know what to think."""
+    store = open_store(path=tmp_path / "store-behind-a-door")
     store.migrate()
     with serving(store, max_execution_s=20.0) as made:
         yield made
@@ -87,9 +90,8 @@ async def landed(worker: LandWorker, within_s: float = 60.0) -> None:
     """Wait until all that is in the log has landed."""
     until = time.monotonic() + within_s
     while time.monotonic() < until:
-        assigned = sorted(worker.app.assignment())
-        bounds = await asyncio.gather(*[worker.app.bounds(where) for where in assigned])
-        ends = {where: end for where, (_, end) in zip(assigned, bounds, strict=True)}
+        bounds = await worker.app.bounds(worker.app.assignment())
+        ends = {where: end for where, (_, end) in bounds.items()}
         committed = await worker.app.committed(set(ends))
         if ends and all(
             end == 0 or (committed[where] is not None and _reaches(committed[where], end))
@@ -267,6 +269,56 @@ def test_what_a_dead_worker_began_is_repeated_exactly(settings: Settings, store:
         asyncio.run(scenario())
     found = places(store, "scorecards", run)
     assert len(found) == len(set(found)) == 70
+
+
+def alter(kafka: KafkaSettings, change: Callable[[KafkaAdminClient, str], dict[Any, Any]]) -> None:
+    """Change what the group has committed, once the broker has seen that its members are gone."""
+    until = time.monotonic() + 30
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
+        while any(issubclass(error, Exception) and error.errno for error in _told(admin, kafka, change)):
+            assert time.monotonic() < until, "the group never became empty"
+            time.sleep(0.5)
+
+
+def _told(admin: KafkaAdminClient, kafka: KafkaSettings, change: Any) -> list[Any]:
+    return list(change(admin, f"{kafka.topic_prefix}.land").values())
+
+
+@pytest.mark.parametrize("dsn", ["door"], indirect=True)
+def test_a_group_that_forgot_and_rows_that_are_landed_again_by_hand(settings: Settings, door: World) -> None:
+    store = door.store
+    where = TopicPartition(topic_name("labels", settings.kafka.topic_prefix), 0)
+
+    async def land(rows: int) -> None:
+        worker = LandWorker(settings, instance_id="")
+        try:
+            await worker.start()
+            await landed(worker)
+        finally:
+            await worker.stop()
+        store.define("OPTIMIZE TABLE labels FINAL")
+        found = places(store, "labels")
+        assert len(found) == len(set(found)) == rows
+
+    asyncio.run(write(settings.kafka, "labels", 0, [label(f"l{index}") for index in range(30)]))
+    asyncio.run(land(30))
+    alter(settings.kafka, lambda admin, group: admin.delete_group_offsets(group, [where]))
+    with pytest.raises(LedgerError, match=r"no offset for .*labels.v1/0.* --to-offset") as caught:
+        asyncio.run(land(30))
+    assert len(places(store, "labels")) == 30
+    wanted = int(str(caught.value).split("--to-offset ")[1].split(",")[0])
+    alter(settings.kafka, lambda admin, group: _set(admin, group, where, wanted))
+    asyncio.run(land(30))
+    # Rows that are gone are landed again from some records before the first of them.
+    store.define(
+        "ALTER TABLE labels DELETE WHERE label_id IN ('l20', 'l21', 'l22') SETTINGS mutations_sync = 1"
+    )
+    alter(settings.kafka, lambda admin, group: _set(admin, group, where, 2))
+    asyncio.run(land(30))
+
+
+def _set(admin: KafkaAdminClient, group: str, where: TopicPartition, offset: int) -> dict[Any, Any]:
+    return dict(admin.alter_group_offsets(group, {where: OffsetAndMetadata(offset, "", -1)}))
 
 
 def _get(url: str) -> bytes:

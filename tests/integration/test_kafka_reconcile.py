@@ -163,9 +163,8 @@ async def land(traffic: Traffic, settings: Settings) -> None:
     await worker.start()
     async with asyncio.timeout(60):
         while True:
-            assigned = sorted(worker.app.assignment())
-            bounds = await asyncio.gather(*[worker.app.bounds(where) for where in assigned])
-            ends = {where: end for where, (_, end) in zip(assigned, bounds, strict=True)}
+            bounds = await worker.app.bounds(worker.app.assignment())
+            ends = {where: end for where, (_, end) in bounds.items()}
             committed = await worker.app.committed(set(ends))
             if ends and all((committed[w] or (0, ""))[0] >= end - 1 for w, end in ends.items()):
                 break

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import (
     ACL,
     ACLOperation,
@@ -23,7 +23,7 @@ from deploy.kafka import Access, LocalBroker
 from detectors.records import Scorecard, Tick
 from streams.kafka.connection import client_options
 from streams.kafka.envelope import unseal
-from streams.kafka.layout import topic_name
+from streams.kafka.layout import dead_letter_name, topic_name
 from streams.kafka.topics import TopicAdmin
 from streams.kafka.worker import BUILDERS, WorkerOptions, kafka_settings
 from streams.settings import KafkaSettings, load_settings
@@ -201,11 +201,21 @@ def test_a_wrong_password_is_one_line(install: Install, name: str, monkeypatch: 
     assert "check the user name, the password" in line
 
 
-@pytest.mark.parametrize("name", ["worker", "act", "land", "backfill"])
+@pytest.mark.parametrize("name", ["worker", "act", "land", "backfill", "deadletters"])
 def test_a_missing_right_is_one_line_that_says_which(install: Install, name: str) -> None:
     line = refusal(install, install.config(), name)
     assert "allow" in line
     assert install.kafka["topic_prefix"] in line
+
+
+def test_who_may_see_dead_letters_and_not_read_them_is_told_which_right(install: Install) -> None:
+    prefix = install.kafka["topic_prefix"]
+    seeing = (ACLOperation.DESCRIBE, ACLOperation.DESCRIBE_CONFIGS)
+    install.allow(*(rule(ResourceType.TOPIC, f"{prefix}.", operation) for operation in seeing))
+    with KafkaProducer(**client_options(install.admin)) as producer:
+        producer.send(dead_letter_name(topic_name("labels", prefix)), b"x").get(20)
+    line = refusal(install, install.config(), "deadletters")
+    assert f"not allowed to read {prefix}.labels.v1.dlq: allow it Read" in line
 
 
 @pytest.mark.parametrize("name", ["worker", "backfill"])

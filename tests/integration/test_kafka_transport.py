@@ -146,7 +146,7 @@ def test_uncommitted_records_are_read_again_and_metadata_comes_back(settings):
             (again.topic, 0): (5, "before 9"),
             (again.topic, 1): None,
         }
-        start, end = await again.app.bounds((again.topic, 0))
+        start, end = (await again.app.bounds([(again.topic, 0)]))[again.topic, 0]
         assert start == 0
         assert end > again.offsets[0][-1]
         await again.app.stop()

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +97,7 @@ class World:
     logs: dict[Where, list[RawMessage]] = field(default_factory=dict)
     committed: dict[Where, tuple[int, str]] = field(default_factory=dict)
     starts: dict[Where, int] = field(default_factory=dict)
+    stored: dict[Where, int] = field(default_factory=dict)
     generation: int = 0
     store: FakeStore = field(default_factory=FakeStore)
     buried: list[RawOutput] = field(default_factory=list)
@@ -173,8 +174,8 @@ class Member:
     def positions(self) -> dict[Where, int]:
         return dict(self.at)
 
-    async def bounds(self, where: Where) -> tuple[int, int]:
-        return self.world.starts.get(where, 0), self.world.end(where)
+    async def bounds(self, places: Collection[Where]) -> dict[Where, tuple[int, int]]:
+        return {where: (self.world.starts.get(where, 0), self.world.end(where)) for where in places}
 
 
 def make_lander(world: World, member: Member, **more: Any) -> Lander:
@@ -183,7 +184,16 @@ def make_lander(world: World, member: Member, **more: Any) -> Lander:
 
     loop = asyncio.get_running_loop()
     clock = {"clock": lambda: loop.time() * 100.0}  # pauses of seconds take milliseconds
-    chosen: dict[str, Any] = {**clock, "batch": 5, "flush_s": 0.2, "fence": Fence(1e9), "bury": bury, **more}
+    memory = {"last_landed": lambda _topics: world.stored}
+    chosen: dict[str, Any] = {
+        **clock,
+        **memory,
+        "batch": 5,
+        "flush_s": 0.2,
+        "fence": Fence(1e9),
+        "bury": bury,
+        **more,
+    }
     return Lander(member, world.store, TOPICS, **chosen)
 
 

@@ -40,13 +40,13 @@ def test_the_false_alarms_are_shared_by_what_may_page():
     scorers = assemble(Settings()).score._scorers
     paging = sum(scorer.direction != "neutral" for scorer in scorers)
     plan = detect_plan(Settings(detect=detect), scorers)
-    assert plan.reference_alpha == pytest.approx(1 / (1_000 * paging))
+    assert plan.reference_alpha == pytest.approx(1 / (1_000 * 2 * paging))
     assert plan.arm_alpha == pytest.approx(0.01 / paging)
     segments = tuple(SegmentSettings(name=name, source="model") for name in ("a", "b"))
     sliced = detect_plan(Settings(detect=detect, segment=segments), scorers)
-    assert sliced.reference_alpha == pytest.approx(plan.reference_alpha / 3)
+    assert sliced.reference_alpha == pytest.approx(plan.reference_alpha / 2)
     assert sliced.segment_top == {"a": 20, "b": 20}
-    assert detect_plan(Settings(detect=detect), []).reference_alpha == pytest.approx(1 / 1_000)
+    assert detect_plan(Settings(detect=detect), []).reference_alpha == pytest.approx(1 / 2_000)
 
 
 def test_seconds_become_milliseconds():

@@ -1,5 +1,6 @@
 """``--help``, ``check``, ``schema`` and ``components``: what a user asks before anything runs."""
 
+import click
 import jsonschema
 import msgspec
 import pytest
@@ -30,6 +31,32 @@ def test_every_command_helps(name, option):
     assert done.exit_code == 0
     assert "Usage: " in done.output
     assert len(done.output.splitlines()) > 5
+
+
+def commands(group: click.Group, name: str = "") -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
+    for word, command in group.commands.items():
+        found[f"{name}{word}"] = command
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{name}{word} ")
+    return found
+
+
+@pytest.mark.parametrize("name", ["", *sorted(commands(plumbline))])
+def test_no_help_shows_its_own_markup(name):
+    assert "\\b" not in call(*name.split(), "--help").output
+
+
+TAUGHT = (
+    "run demo replay compare check schema components topics worker produce deadletters backfill reconcile"
+)
+
+
+@pytest.mark.parametrize("name", TAUGHT.split())
+def test_help_teaches_by_example(name):
+    lines = [line.strip() for line in call(name, "--help").output.splitlines()]
+    assert any(f"plumbline {name}" in line for line in lines if not line.startswith("Usage: "))
+    assert name in {"schema", "components"} or any("xit code" in line for line in lines)
 
 
 @pytest.mark.parametrize("arguments", [("no-such-command",), ("run", "--no-such-option"), ("check",)])
@@ -69,7 +96,36 @@ def test_a_good_file_is_ok_and_nothing_is_made(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c.toml"]
 
 
+def test_a_field_that_no_submission_has_is_pointed_out_and_may_stay(tmp_path):
+    done = check(tmp_path, '[[foreign]]\ntopic = "a"\nmapping = {prmpt = "q", response = "a"}\n')
+    assert done.exit_code == 0, done.output
+    assert "foreign[0].mapping: prmpt is no field of a submission of kind interaction" in done.stderr
+    assert "response is" not in done.stderr
+
+
 WRONG = {
+    "foreign topic of ours": (
+        '[[foreign]]\ntopic = "plumbline.x"',
+        "plumbline.x is one of our own",
+    ),
+    "foreign topic twice": (
+        '[[foreign]]\ntopic = "a"\n[[foreign]]\ntopic = "a"',
+        "foreign[1].topic: a is named twice",
+    ),
+    "no broker": ('[kafka]\nbootstrap = ","', "kafka.bootstrap: names no broker"),
+    "a password in plain text": ('[kafka]\nsasl_mechanism = "PLAIN"', "PLAIN without TLS"),
+    "missing Kafka password": (
+        '[kafka]\nsasl_mechanism = "SCRAM-SHA-512"\nsasl_username = "u"\nsasl_password_env = "ABSENT"',
+        "the environment variable ABSENT is not set",
+    ),
+    "missing authorities": (
+        '[kafka]\ntls = true\ntls_ca_file = "/absent/ca"',
+        "kafka.tls_ca_file: /absent/ca",
+    ),
+    "no worker token": (
+        '[worker]\nmetrics_host = "0.0.0.0"',
+        "worker: metrics are served beyond",
+    ),
     "not TOML": ("[door", "c.toml: "),
     "typo in a section's name": ("[dor]\nport = 1", "unknown field `dor`"),
     "typo in a key": ("[door]\nprot = 1", "unknown field `prot` - at `$.door`"),

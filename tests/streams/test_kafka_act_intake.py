@@ -26,8 +26,8 @@ class Group:
     async def seek(self, where, offset):
         self.sought.append(offset)
 
-    async def bounds(self, where):
-        return self.first, self.end
+    async def bounds(self, places):
+        return dict.fromkeys(places, (self.first, self.end))
 
 
 class Copies:

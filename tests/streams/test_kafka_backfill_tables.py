@@ -10,7 +10,7 @@ from detectors.records import Interaction, Score
 from detectors.stages.score import ScoreStage
 from streams.kafka.backfill import rescore
 from streams.kafka.envelope import place_of, seal, unseal
-from streams.kafka.shadow import BackfillError, Plan, ShadowTables, Span, check_run_id
+from streams.kafka.shadow import BackfillError, Plan, ShadowTables, Span, check_run_id, swapped_plans
 from streams.kafka.shadow_compare import VerdictChange, compare, moved
 from streams.kafka.shadow_swap import Swap
 from streams.landing_rows import rows_of
@@ -208,11 +208,16 @@ def test_a_swap_replaces_what_the_run_covers_and_keeps_the_rest_of_the_day(store
     with pytest.raises(BackfillError, match="swapped already"):
         swap.swap()
     assert compare(shadow, swapped=True).metrics[1].mean_then is not None
+    assert [one.run_id for one in swapped_plans(store.reader())] == ["run1"]
     assert len(swap.undo()) == 3
+    assert swapped_plans(store.reader()) == []
     assert (rows(store, "scorecards"), rows(store, "scores")) == (cards, scores)
     assert len(swap.swap()) == 3  # and again
     assert len(shadow.drop()) == 6
-    assert shadow.find() is None
+    found = shadow.find()
+    assert found is not None
+    assert swapped_plans(store.reader()) == [found[0]]
+    assert found[1] == "settled"  # its rows stay the live ones, and the audit knows
 
 
 def test_a_range_by_time_covers_what_was_received_in_it(store):

@@ -51,6 +51,52 @@ def test_a_password_does_not_show(monkeypatch, caplog):
     assert "hunter2" not in repr(vars(app)) + repr(app) + caplog.text
 
 
+class Mute:
+    """An app of which the group never hears, or that hears nothing: its start and its stop never return."""
+
+    async def start(self) -> None:
+        await asyncio.Event().wait()
+
+    stop = start
+
+
+def test_a_group_that_never_answers_ends_the_start(monkeypatch):
+    monkeypatch.setattr(faust_transport, "reach_broker", lambda _: None)
+    monkeypatch.setattr(faust_transport, "make_app", lambda *_, **__: Mute())
+    monkeypatch.setattr(faust_transport, "unassigned_limit_s", lambda _: 0.05)
+    monkeypatch.setattr(faust_transport, "_STOP_S", 0.05)
+    with pytest.raises(BrokerError, match=r"has not said for 0 s which partitions .* start it again"):
+        asyncio.run(asyncio.wait_for(make(KafkaSettings()).start(), 10))
+
+
+def test_a_member_is_placed_when_the_group_has_said_so_even_with_nothing(monkeypatch):
+    monkeypatch.setattr(faust_transport, "reach_broker", lambda _: None)
+    monkeypatch.setattr(faust_transport, "unassigned_limit_s", lambda _: 0.05)
+
+    async def check() -> None:
+        app = make(KafkaSettings())
+
+        class Spare(Mute):
+            async def start(self) -> None:
+                await app.revoke(set())
+                assert not app.placed
+                await app.assign(set(), 1)
+                await asyncio.sleep(0.2)  # what restores may take its time
+
+            async def stop(self) -> None:
+                pass
+
+        monkeypatch.setattr(faust_transport, "make_app", lambda *_, **__: Spare())
+        await asyncio.wait_for(app.start(), 10)
+        assert app.placed
+        assert app.assignment() == set()
+        await app.revoke(set())
+        assert not app.placed
+        await app.stop()
+
+    asyncio.run(check())
+
+
 def test_settings_that_cannot_be_used_are_refused_at_once():
     with pytest.raises(SettingsError):
         make(KafkaSettings(sasl_mechanism="PLAIN", sasl_username="u"))

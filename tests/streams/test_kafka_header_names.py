@@ -8,8 +8,13 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchBuilderPy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kafka.errors import CorruptRecordError
+from kafka.record import default_records as plain_records
 
+from streams.kafka import header_names_sync
 from streams.kafka.header_names import accept_any_header_name
+from streams.kafka.header_names_sync import teach_header_names
+from streams.kafka.snappy import teach_snappy
 
 SNAPPY = DefaultRecordBatch.CODEC_SNAPPY
 
@@ -90,3 +95,20 @@ def test_every_record_of_every_batch_is_read(
     ]
     one = batch(headers, compression)
     assert read(one, one) == expected + expected
+
+
+@pytest.mark.parametrize("compression", [0, SNAPPY])
+def test_kafka_python_alone_calls_such_a_record_corrupt(
+    compression: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach_snappy()
+    names = [[(b"fine", b"1")], [(b"\xff", b"2"), (b"a", None)], [(b"\xc3\x28", b"")]]
+    poisoned = batch(names, compression)
+    with monkeypatch.context() as patched:
+        patched.setattr(plain_records.DefaultRecordBatch, "_read_msg", header_names_sync._read_msg)
+        with pytest.raises(CorruptRecordError):
+            list(plain_records.DefaultRecordBatch(poisoned))
+    teach_header_names()
+    found = [(one.value, list(one.headers)) for one in plain_records.DefaultRecordBatch(poisoned)]
+    assert found == read(poisoned)
+    assert found[1] == (b"v1", [("\\xff", b"2"), ("a", None)])

@@ -267,3 +267,30 @@ def test_a_process_that_stood_still_writes_no_more() -> None:
     with pytest.raises(FencedError):
         asyncio.run(live(world, fence=fence))
     assert world.store.rows == []
+
+
+def test_a_group_that_forgot_its_offsets_does_not_land_again_what_the_store_has() -> None:
+    world = World()
+    for partition in (0, 1):
+        world.write((LABELS, partition), [label(f"l{partition}-{index}") for index in range(9)])
+    asyncio.run(live(world))
+    landed = sorted(world.store.rows)
+    last = world.end((LABELS, 1)) - 1
+    world.stored = {(LABELS, 1): last}
+    del world.committed[LABELS, 1]
+    with pytest.raises(LedgerError, match=rf"no offset for {LABELS}/1.* --to-offset {last + 1}") as caught:
+        asyncio.run(live(world))
+    assert len(str(caught.value).splitlines()) == 1
+    assert sorted(world.store.rows) == landed
+    world.committed[LABELS, 1] = (last + 1, "")  # as the remedy says
+    world.write((LABELS, 1), [label("new")])
+    asyncio.run(live(world))
+    assert sorted(world.store.rows) == world.expected()
+
+
+def test_rows_of_another_log_are_told_apart_from_an_offset_that_expired() -> None:
+    world = World()
+    world.write((LABELS, 0), [label("a")])
+    world.stored = {(LABELS, 0): 500}
+    with pytest.raises(LedgerError, match=r"another log.*--to-earliest"):
+        asyncio.run(live(world))

@@ -15,6 +15,7 @@ from streams.kafka.land_lane import read_message
 from streams.kafka.reconcile_loop import AuditLoop
 from streams.kafka.reconcile_places import compare, expected_rows, sources_of
 from streams.kafka.reconcile_report import EXAMPLES, GroupAudit, Report, TableAudit, readings
+from streams.kafka.shadow import Plan, Span
 from streams.landing_rows import LANDED
 from tests.streams.landing_world import card, label
 
@@ -57,6 +58,38 @@ def test_as_many_scores_of_other_metrics_are_a_difference() -> None:
     result = audit()
     compare(result, {7: (3, 111)}, {7: (3, 222)}, is_replaced=lambda _: False)
     assert (result.lost, result.doubled) == (1, 1)
+
+
+def test_what_a_backfill_swapped_is_compared_by_its_place_alone() -> None:
+    cards = [card("old", 3), card("again", 2), card("none", 0)]
+    (sealed,) = seal(cards, Origin("s", "t", 0, 0))
+    arrivals = [read_message(RawMessage("t", 0, 4, 0, None, sealed.value, sealed.headers))]
+    swapped = {"again", "none"}
+    rows = expected_rows("scorecards", 0, arrivals, is_swapped=lambda one: one.interaction_id in swapped)
+    old = rows["scores"][place_of(4, 0)]
+
+    def audited(table: str, found: dict[int, tuple[int, int]]) -> tuple[int, int, int]:
+        result = audit()
+        compare(result, rows[table], found, is_replaced=lambda _: False)
+        return result.lost, result.doubled, result.stray
+
+    again, none = place_of(4, 1), place_of(4, 2)
+    assert audited("scores", {place_of(4, 0): old, again: (5, 77), none: (1, 3)}) == (0, 0, 0)
+    assert audited("scores", {place_of(4, 0): old}) == (0, 0, 0)
+    assert audited("scores", {place_of(4, 0): (3, old[1] + 1), again: (5, 77)}) == (1, 1, 0)
+    assert audited("scores", {place_of(4, 0): old, place_of(4, 3): (1, 3)}) == (0, 0, 1)
+    # The card itself is there once, swapped or not.
+    assert audited("scorecards", {place_of(4, 0): (1, 0), again: (2, 0)}) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("partition", "offset", "at_ms", "inside"),
+    [(0, 5, 10, True), (0, 9, 10, False), (0, 4, 10, False), (1, 5, 10, False), (0, 5, 9, False),
+     (0, 5, 20, False)],
+)  # fmt: skip
+def test_a_plan_says_what_it_covers(partition: int, offset: int, at_ms: int, inside: bool) -> None:
+    plan = Plan(run_id="r", topic="t", spans={"0": Span(5, 9)}, from_ms=10, to_ms=20)
+    assert plan.has(partition, offset, at_ms) is inside
 
 
 def test_what_is_expected_is_what_lands() -> None:

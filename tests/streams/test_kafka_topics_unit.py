@@ -21,6 +21,7 @@ from streams.cli import plumbline
 from streams.kafka.connection import client_options, reach_broker
 from streams.kafka.errors import BrokerError
 from streams.kafka.layout import (
+    DEAD_LETTER_ROOM_BYTES,
     STAGES,
     SUBMISSIONS,
     dead_letter_name,
@@ -63,6 +64,7 @@ def test_every_origin_has_its_dead_letters_and_every_stage_its_state(
     for origin in [*(topic_name(topic) for topic in origins), "chat.logs"]:
         dead = plan[dead_letter_name(origin)].configs
         assert dead["cleanup.policy"] == "delete"
+        assert int(dead["max.message.bytes"]) == settings.max_message_bytes + DEAD_LETTER_ROOM_BYTES
         assert 0 < int(dead["retention.ms"]) <= 7 * DAY_MS
         assert dead["message.timestamp.type"] == "CreateTime"
     for topic in TOPICS:

@@ -13,10 +13,11 @@ IDLE = Look(assigned=True, behind=False, waiting=False, moved=0.0)
 BEHIND = Look(assigned=True, behind=True, waiting=False, moved=0.0)
 WAITING = Look(assigned=True, behind=True, waiting=True, moved=0.0)
 ALONE = Look(assigned=False, behind=False, waiting=False, moved=0.0)
+SPARE = Look(assigned=False, behind=False, waiting=False, moved=0.0, placed=True)
 
 
-def told(*story: tuple[Look, float], unassigned_after_s: float | None = 90.0) -> list[str]:
-    judgement = Judgement(stuck_after_s=60.0, unassigned_after_s=unassigned_after_s)
+def told(*story: tuple[Look, float]) -> list[str]:
+    judgement = Judgement(stuck_after_s=60.0)
     return [judgement.of(look, now_s) for look, now_s in story]
 
 
@@ -42,10 +43,13 @@ def test_a_store_that_is_away_is_not_ours_to_restart():
     assert not any(told(*[(WAITING, 100.0 * step) for step in range(50)]))
 
 
-def test_without_an_assignment_it_ends_and_a_spare_worker_does_not():
+def test_without_the_groups_answer_it_ends_and_a_spare_worker_does_not():
     story = ((IDLE, 0.0), (ALONE, 50.0), (ALONE, 90.0), (ALONE, 91.0))
-    assert told(*story) == ["", "", "", "no partition was assigned for 91 s"]
-    assert not any(told(*story, (ALONE, 1e6), unassigned_after_s=None))
+    silent = "the group has not said for 91 s which partitions it has"
+    assert told(*story) == ["", "", "", silent]
+    assert not any(told(*[(SPARE, 100.0 * step) for step in range(50)]))
+    # The group of a spare worker moves again, and the answer never comes: that is no spare worker any more.
+    assert told((SPARE, 0.0), (SPARE, 1e6), (ALONE, 1e6 + 90), (ALONE, 1e6 + 91))[2:] == ["", silent]
 
 
 @given(st.lists(st.tuples(st.sampled_from([IDLE, BEHIND, WAITING]), st.floats(0, 59)), max_size=40))

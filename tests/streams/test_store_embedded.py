@@ -47,7 +47,7 @@ def test_migrating_twice_changes_nothing(store: Store) -> None:
 
 def test_a_changed_migration_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.migrate()
-    changed = [schema.Migration(version=1, name="records", sql="SELECT 1")]
+    changed = [schema.Migration(version=1, name="records", sql="SELECT 1"), *schema.migrations()[1:]]
     monkeypatch.setattr(store_module, "migrations", lambda: changed)
     with pytest.raises(StoreError, match="0001 records changed after it was applied"):
         store.migrate()

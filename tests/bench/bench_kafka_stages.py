@@ -1,0 +1,157 @@
+"""Runs a stage as its worker does, over topics that are full, and takes its time."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.errors import KafkaError
+from msgspec import Struct
+
+from detectors.records import Interaction
+from streams.assembly import assemble
+from streams.kafka.layout import topic_name
+from streams.settings import KafkaSettings, Settings
+from tests.bench.bench_path import fresh_cpu, score_all
+
+_TIMEOUT_S = 600.0
+_POLL_S = 0.1
+_LEAST_SHARE = 0.2
+_PROGRAM = "from streams.cli import main; main()"
+_SOURCES = {"score": "interactions", "detect": "scorecards", "land": "scorecards"}
+_CONFIG = """\
+data_dir = "{folder}/data-{prefix}"
+[door]
+clamp = false
+port = 0
+[kafka]
+bootstrap = "{bootstrap}"
+topic_prefix = "{prefix}"
+partitions = {partitions}
+replication = 1
+retention_s = 1e8
+[detect]
+lateness_s = 0.0
+"""
+_SEGMENTS = "".join(
+    f'[[segment]]\nname = "segment_{number}"\nsource = "attributes.segment_{number}"\n' for number in range(4)
+)
+
+
+class Measured(Struct, frozen=True):
+    """Rates: per second of the wall clock, and per second of the CPU of the processes measured."""
+
+    wall_per_s: float
+    cpu_per_s: float
+
+    def both(self) -> tuple[float, float]:
+        """Return both."""
+        return self.wall_per_s, self.cpu_per_s
+
+
+class _Sample(Struct, frozen=True):
+    done: int
+    wall_s: float
+    cpu_s: float
+
+
+def bare_scorers(interactions: Sequence[Interaction]) -> Measured:
+    """Return how fast all scorers are in this process, on texts that they have not seen."""
+    parts = assemble(Settings())
+    rate = 1 / fresh_cpu(lambda items: score_all(parts, items), interactions)
+    return Measured(rate, rate)
+
+
+def run_stage(folder: Path, kafka: KafkaSettings, stage: str, *, records: int, workers: int = 1) -> Measured:
+    """Let `workers` of `stage` read all of its source, which holds so many `records`; return the rates.
+
+    The clocks run from the first commit to the last, so that starting costs nothing.
+    """
+    config = folder / f"{kafka.topic_prefix}.toml"
+    text = _CONFIG.format(
+        folder=folder, prefix=kafka.topic_prefix, bootstrap=kafka.bootstrap, partitions=kafka.partitions
+    )
+    config.write_text(text + (_SEGMENTS if stage == "detect" else ""), "utf-8")
+    topic = topic_name(_SOURCES[stage], kafka.topic_prefix)
+    places = [TopicPartition(topic, part) for part in range(kafka.partitions)]
+    with contextlib.ExitStack() as stack:
+        admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        stack.callback(admin.close)
+        ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
+        total = sum(one.offset for one in ends.values())
+        processes = [_start(stage, number, config, folder, stack) for number in range(workers)]
+        first, last = _follow(admin, f"{kafka.topic_prefix}.{stage}", places, total, processes)
+    share = (last.done - first.done) / total
+    if share < _LEAST_SHARE:
+        raise RuntimeError(f"{stage}: only {share:.0%} was left when everybody was at work: give it more")
+    return Measured(
+        records * share / (last.wall_s - first.wall_s), records * share / (last.cpu_s - first.cpu_s)
+    )
+
+
+def _start(
+    stage: str, number: int, config: Path, folder: Path, stack: contextlib.ExitStack
+) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", _PROGRAM, "worker", "-c", str(config), "--stages", stage]
+    log = stack.enter_context((folder / f"{config.stem}-{number}.log").open("wb"))
+    process = subprocess.Popen([*command, "--id", f"{stage}-{number}"], stdout=log, stderr=log)
+    stack.callback(_end, process)
+    return process
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(40)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _follow(
+    admin: KafkaAdminClient,
+    group: str,
+    places: Sequence[TopicPartition],
+    total: int,
+    processes: Sequence["subprocess.Popen[bytes]"],
+) -> tuple[_Sample, _Sample]:
+    """Return the first sample with every worker at work, and the one in which everything was done."""
+    watched = [psutil.Process(process.pid) for process in processes]
+    deadline = time.monotonic() + _TIMEOUT_S
+    first: _Sample | None = None
+    while time.monotonic() < deadline:
+        for process in processes:
+            if process.poll() is not None:
+                raise RuntimeError(f"{group} ended with exit code {process.returncode}")
+        done = _done(admin, group, places)
+        if done > 0 and (first is not None or _members(admin, group) == len(processes)):
+            times = [one.cpu_times() for one in watched]
+            sample = _Sample(done, time.perf_counter(), sum(one.user + one.system for one in times))
+            first = first or sample
+            if done >= total:
+                return first, sample
+        time.sleep(_POLL_S)
+    raise RuntimeError(f"{group} did not get to the end of its source in {_TIMEOUT_S:.0f} s")
+
+
+def _members(admin: KafkaAdminClient, group: str) -> int:
+    """Return how many members the group has, 0 while it moves."""
+    try:
+        found = admin.describe_groups([group])[group]
+    except KafkaError:
+        return 0
+    return len(found["members"]) if found["group_state"] == "Stable" else 0
+
+
+def _done(admin: KafkaAdminClient, group: str, places: Sequence[TopicPartition]) -> int:
+    try:
+        found = admin.list_group_offsets({group: list(places)})[group]
+    except KafkaError:
+        return 0
+    return sum(max(0, one.offset) for one in found.values())
