@@ -1,5 +1,6 @@
 """After an alarm: when it began, how large it is, who carries it. Before one: what could be seen at all."""
 
+from detectors.attribution.concentration import Carrier, Concentration, find_carriers
 from detectors.attribution.detectability import Detectable, detectability
 from detectors.attribution.exemplars import Exemplar, choose_exemplars
 from detectors.attribution.magnitude import ConfirmationWindow, Magnitude
@@ -9,6 +10,8 @@ from detectors.attribution.segments import SegmentPart, Split, Tally, evidence_b
 
 __all__ = [
     "BlockExcess",
+    "Carrier",
+    "Concentration",
     "ConfirmationWindow",
     "Detectable",
     "Exemplar",
@@ -22,6 +25,7 @@ __all__ = [
     "choose_exemplars",
     "detectability",
     "evidence_by_segment",
+    "find_carriers",
     "locate_onset",
     "shifted_dimensions",
     "split_change",

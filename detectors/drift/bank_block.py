@@ -19,27 +19,32 @@ TICKS: Final = 250
 
 _CAP, _CAP_EVERY = 1e200, 16  # as in BettingSR; the second is a power of 2
 _WARNING: Final = 0.1  # share of the alarm threshold
-_SIDES: Final = (True, False)  # the first row holds bets on a fall, the second those on a rise
+_AHEAD: Final = 4  # rows whose gains are computed at once
+_LINE: Final = 64  # bytes of a cache line
 
 
 class BankBlock:
-    """Keeps some detectors in arrays of shape (2 sides, 7 bets, streams).
+    """Keeps some detectors in arrays of shape (sides, 7 bets, streams), bets on a fall first.
 
-    A side that a detector does not watch has weight 0, and its sums stay 0.
+    A side that no detector watches is left out. One that a detector does not watch has weight 0 there, and
+    its sums stay 0.
     """
 
     def __init__(self, states: Sequence[BettingState]) -> None:
         self._states = list(states)
         self.streams = len(self._states)
-        shape = (2, len(RISKS), self.streams)
-        self._weight, self._kept, self._risk = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        self._sums, self._runs, self._life = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        watched = {side.down for state in self._states for side in _lay(state)}
+        self._downs = sorted(watched, reverse=True) or [True]
+        sides = len(self._downs)
+        shape = (sides, len(RISKS), self.streams)
+        self._weight, self._kept, self._risk = _zeros(shape), _zeros(shape), _zeros(shape)
+        self._sums, self._runs, self._life = _zeros(shape), _zeros(shape), _zeros(shape)
         self._starts = np.zeros(shape, dtype=np.int64)
-        self._end, self._slope = np.full((2, 1, self.streams), 0.5), np.zeros((2, 1, self.streams))
+        self._end, self._slope = np.full((sides, 1, self.streams), 0.5), np.zeros((sides, 1, self.streams))
         for stream, state in enumerate(self._states):
             self._enter(stream, state)
-        self._gain = np.empty((2, 1, self.streams))
-        self._factor, self._restarts = np.empty(shape), np.empty(shape, dtype=bool)
+        self._gains = np.empty((_AHEAD, sides, 1, self.streams))
+        self._factor, self._restarts = _zeros(shape), np.empty(shape, dtype=bool)
         self._restarted = np.empty(shape, dtype=np.uint8)
         self.n = np.array([state.n for state in states], dtype=np.int64)
         self.total = np.array([state.total for state in states], dtype=np.int64)
@@ -52,7 +57,7 @@ class BankBlock:
     def _enter(self, stream: int, state: BettingState) -> None:
         first = 0
         for side in _lay(state):
-            row, last = _SIDES.index(side.down), first + len(side.wagers)
+            row, last = self._downs.index(side.down), first + len(side.wagers)
             self._end[row, 0, stream], self._slope[row, 0, stream] = side.end, side.slope
             for bet, wager in enumerate(side.wagers):
                 self._weight[row, bet, stream] = wager.weight
@@ -64,7 +69,7 @@ class BankBlock:
 
     def state(self, stream: int) -> BettingState:
         """Return the state of one detector, as its own ``to_state`` would give it."""
-        rows = [_SIDES.index(side.down) for side in _lay(self._states[stream])]
+        rows = [self._downs.index(side.down) for side in _lay(self._states[stream])]
         sums, runs, life, starts = (
             [number for row in rows for number in values[row, :, stream].tolist()]
             for values in self._kept_numbers()
@@ -107,11 +112,14 @@ class BankBlock:
         # Streams that moved in together have one age: a number is faster than an array of equal ones.
         age: Any = int(ages[0]) if (ages == ages[0]).all() else ages.copy()
         total = np.zeros(self.streams)
-        for tick, row in enumerate(rows, start=1):
+        for tick in range(1, len(rows) + 1):
             age += 1
-            np.subtract(row, self._end, out=self._gain)
-            self._gain *= self._slope
-            np.multiply(self._risk, self._gain, out=self._factor)
+            place = (tick - 1) % _AHEAD
+            if not place:
+                self._gain_from(rows[tick - 1 : tick - 1 + _AHEAD])
+            # Copied to all bets first: arrays of one shape are multiplied three times as fast.
+            np.copyto(self._factor, self._gains[place])
+            self._factor *= self._risk
             self._factor += self._kept
             self._bet(tick, 1.0 / (age * (age + 1.0)))
             total = self._totals()
@@ -119,11 +127,11 @@ class BankBlock:
             if due if isinstance(age, int) else due.any():
                 self._cap(np.broadcast_to(due, total.shape))
             fresh = total >= limits
-            if fresh.any():
+            if np.count_nonzero(fresh):  # sooner known than any()
                 limits[fresh] = np.inf
                 self._raise(fresh, age)
         self.warning[:] = total >= _WARNING * self._alarm_at
-        self._starts[:] = self._all_starts()
+        self._starts[:] = self._started(slice(None))
         self.n += len(rows)
         self.total += len(rows)
 
@@ -147,6 +155,12 @@ class BankBlock:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+
+    def _gain_from(self, rows: Floats) -> None:
+        """Compute the gains of some rows at once, as fewer and larger steps are faster."""
+        gains = self._gains[: len(rows)]
+        np.subtract(rows[:, None, None], self._end, out=gains)
+        gains *= self._slope
 
     def _bet(self, tick: int, late: Any) -> None:
         """Apply the factors to the sums, to the companions and to the runs."""
@@ -176,24 +190,32 @@ class BankBlock:
             if values.max() > _CAP:
                 values[:, :, due] = np.minimum(values[:, :, due], _CAP)
 
-    def _all_starts(self) -> NDArray[np.int64]:
-        """Return where the runs started; ``n`` still stands before the rows that are being taken."""
-        restarted = self._restarted.astype(np.int64)
-        return np.where(restarted > 0, self.n + restarted - 1, self._starts)
+    def _started(self, streams: slice | int) -> NDArray[np.int64]:
+        """Return where the runs of `streams` started; ``n`` still stands before the rows being taken."""
+        restarted = self._restarted[:, :, streams].astype(np.int64)
+        return np.where(restarted > 0, self.n[streams] + restarted - 1, self._starts[:, :, streams])
 
     def _raise(self, fresh: Flags, age: Any) -> None:
         """Note the alarms of the streams in `fresh`: total, evidence and began index."""
         self.detected |= fresh
-        ages, starts = np.broadcast_to(age, fresh.shape), self._all_starts()
+        ages = np.broadcast_to(age, fresh.shape)
         for stream in np.flatnonzero(fresh).tolist():
             sums = self._sums[:, :, stream].ravel()
             best = int(sums.argmax())
             running = self._runs[:, :, stream].ravel()[best] > 1.0
-            began = int(starts[:, :, stream].ravel()[best]) if running else None
+            began = int(self._started(stream).ravel()[best]) if running else None
             self._alarms[stream] = [int(ages[stream]), math.log10(max(1.0, sum(sums.tolist()))), began]
 
     def _kept_numbers(self) -> tuple[NDArray[np.float64] | NDArray[np.int64], ...]:
         return self._sums, self._runs, self._life, self._starts
+
+
+def _zeros(shape: tuple[int, ...]) -> Floats:
+    """Return zeros that start at a cache line: sums over them take a fifth less time."""
+    raw = np.zeros(8 * math.prod(shape) + _LINE, dtype=np.uint8)
+    start = -raw.ctypes.data % _LINE
+    aligned: Floats = raw[start : start + 8 * math.prod(shape)].view(np.float64).reshape(shape)
+    return aligned
 
 
 def _saved_numbers(state: BettingState) -> tuple[Sequence[float], ...]:

@@ -1,7 +1,7 @@
 """Blocks of directions with exactly known chances, peeled off a reference ball by ball."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, Self
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detectors.drift.block_jitter import jitters
 from detectors.drift.blocks_of_numbers import SMALLEST_REFERENCE, SMALLEST_SHARE
-from detectors.drift.embedding_vectors import Vectors, find_centroids, read_reference, read_vectors
+from detectors.drift.embedding_vectors import Vectors, find_centroids, read_reference, read_vector
 
 SMALLEST_EMBEDDING_REFERENCE: Final = 2 * SMALLEST_REFERENCE
 
@@ -96,9 +96,18 @@ class EmbeddingBlocks(Struct, frozen=True, kw_only=True, tag=True, dict=True):
         return np.array(self.closeness)
 
     def locate(self, x: object, jitter: float) -> int:
-        """Return the block of the vector `x`, of `d` floats; ValueError as :func:`read_vectors`."""
-        rows = read_vectors([x] if not isinstance(x, np.ndarray) else x[None], self.d)
-        return self.locate_products(rows @ self.matrix.T, lambda _: jitter)[0]
+        """Return the block of the vector `x`, of `d` floats; ValueError as :func:`read_vector`."""
+        return self.locate_product(self.matrix.dot(read_vector(x, self.d)), lambda: jitter)
+
+    def locate_product(self, products: NDArray[np.float32], noise: Callable[[], float]) -> int:
+        """Return the block of one vector, given its dot products with all centroids, shape (balls,).
+
+        `noise` gives its jitter; it is asked for ties only.
+        """
+        for block, (product, limit) in enumerate(zip(products.tolist(), self.closeness, strict=True)):
+            if product > limit or (product == limit and noise() <= self.closeness_jitters[block]):
+                return block
+        return len(self.closeness)
 
     def locate_products(self, products: NDArray[np.float32], noise: Callable[[int], float]) -> list[int]:
         """Return the blocks of vectors, given their dot products with all centroids, shape (n, balls).
@@ -109,15 +118,8 @@ class EmbeddingBlocks(Struct, frozen=True, kw_only=True, tag=True, dict=True):
         inside = products >= limits  # the outermost itself is decided by jitter, below
         found: list[int] = np.where(inside.any(axis=1), inside.argmax(axis=1), len(limits)).tolist()
         for row in np.flatnonzero((products == limits).any(axis=1)).tolist():
-            found[row] = self._locate_tied(products[row].tolist(), noise(row))
+            found[row] = self.locate_product(products[row], partial(noise, row))
         return found
-
-    def _locate_tied(self, products: list[float], noise: float) -> int:
-        limits = zip(products, self.closeness, self.closeness_jitters, strict=True)
-        for block, (product, limit, limit_noise) in enumerate(limits):
-            if product > limit or (product == limit and noise <= limit_noise):
-                return block
-        return len(self.closeness)
 
 
 def _sizes(portions: NDArray[np.float64], gaps: int) -> list[int]:

@@ -13,7 +13,7 @@ from river.base import DriftAndWarningDetector
 
 from detectors.drift import detector
 from detectors.drift.blocks_of_embeddings import EmbeddingBlocks
-from detectors.drift.embedding_vectors import Vectors, read_vectors
+from detectors.drift.embedding_vectors import Vectors, read_vector, read_vectors
 from detectors.drift.polya_block_sr import PolyaBlockSR
 from detectors.drift.saved_state import read_state
 from detectors.drift.trial import Arguments, Trial
@@ -156,7 +156,17 @@ class EmbeddingSR(DriftAndWarningDetector):
             If `x` has another shape or type, a value that is not finite, or no direction. It is counted in
             ``refused``; nothing else changes.
         """
-        self.update_many(x[None] if isinstance(x, np.ndarray) else [x])
+        reference = self.reference
+        try:
+            row = read_vector(x, reference.blocks.d)
+        except ValueError:
+            self.refused += 1
+            raise
+        products, balls = reference.matrix.dot(row), len(reference.blocks.closeness)
+        self._blocks.update_block(reference.blocks.locate_product(products[:balls], self._blocks.next_jitter))
+        self._witness.update_point(reference.witness.point(products[balls:]))
+        self._n += 1
+        self._judge()
 
     def update_many(self, x: object) -> None:
         """Take embeddings one after the other, shape (n, d): faster, and the result is the same to the bit.

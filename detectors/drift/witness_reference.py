@@ -126,6 +126,16 @@ class WitnessReference(Struct, frozen=True, kw_only=True, tag=True, dict=True):
         inside = _draw_in(products.astype(np.float64) - self._centre, self.reach)
         return (inside / self.unit - self._mean).astype(np.float32)
 
+    def point(self, products: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the point of one vector, given its products: that of :meth:`points`, but sooner."""
+        inside = products - self._centre
+        length = math.sqrt(float(inside.dot(inside)))  # whole numbers: exact in any order
+        if length > self.reach:
+            inside *= self.reach / max(length, 1.0)
+        inside /= self.unit
+        inside -= self._mean
+        return inside.astype(np.float32)
+
 
 def _products(rows: Vectors, projection: Vectors) -> Matrix:
     return (rows @ projection.T).astype(np.float64)

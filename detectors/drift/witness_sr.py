@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.drift import detector
-from detectors.drift.embedding_vectors import read_vectors
+from detectors.drift.embedding_vectors import read_vector, read_vectors
 from detectors.drift.saved_state import read_state
 from detectors.drift.sums_detector import AlarmState, SumsDetector
 from detectors.drift.trial import Arguments, Trial
@@ -142,7 +142,12 @@ class WitnessSR(SumsDetector):
             If `x` has another shape or type, a value that is not finite, or no direction. It is counted in
             ``refused``; nothing else changes.
         """
-        self.update_many(x[None] if isinstance(x, np.ndarray) else [x])
+        try:
+            row = read_vector(x, self.reference.d)
+        except ValueError:
+            self.refused += 1
+            raise
+        self.update_point(self.reference.point(self.reference.matrix.dot(row)))
 
     def update_many(self, x: object) -> None:
         """Take embeddings one after the other, shape (n, d): faster, and the result is the same to the bit.

@@ -3,7 +3,7 @@
 import gzip
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Final, NamedTuple
 
 from detectors.features import Features
 from detectors.records import Direction, Score, Span
@@ -12,12 +12,25 @@ from detectors.scorers import scorer
 _ENDINGS: Final = ("'s", "s", "ed", "ing", "er", "ly", "d", "r", "es")
 
 
+class Novel(NamedTuple):
+    """How many words of two letters a prompt has, and those of them that are unknown."""
+
+    words: int
+    novel: list[str]
+
+    @property
+    def confidence(self) -> float:
+        """From ten words on 1."""
+        return round(min(1.0, self.words / 10), 4)
+
+
 @scorer("novelty")
 class Novelty:
     """The share of the prompt's words that the reference vocabulary does not know.
 
     The vocabulary is English (SCOWL, see ``vocabulary.LICENSE.txt``): other languages and scripts, slang and
-    invented words are novel. Numbers and one-letter words are not counted.
+    invented words are novel. Numbers and one-letter words are not counted. A stream of it watches how novel
+    the traffic is on average; how much of it is a blind spot is a stream of ``blind_spot``.
 
     Examples
     --------
@@ -33,19 +46,24 @@ class Novelty:
 
     def score(self, features: Features) -> Score | None:
         """Return the share; None if the prompt has no word of two letters."""
-        words = [word for word in features.prompt.words if len(word) > 1 and not word[0].isdigit()]
-        if not words:
+        found = features.once(read_novelty)
+        if not found.words:
             return None
-        known = _vocabulary()
-        novel = [word for word in words if word not in known and not _derived(word, known)]
         return Score(
             name=self.name,
-            value=round(len(novel) / len(words), 6),
+            value=round(len(found.novel) / found.words, 6),
             direction=self.direction,
-            confidence=round(min(1.0, len(words) / 10), 4),
-            spans=_spans(features, novel[:5]),
+            confidence=found.confidence,
+            spans=_spans(features, found.novel[:5]),
             version=self.version,
         )
+
+
+def read_novelty(features: Features) -> Novel:
+    """Return the words of the prompt that the vocabulary does not know; for ``features.once``."""
+    words = [word for word in features.prompt.words if len(word) > 1 and not word[0].isdigit()]
+    known = _vocabulary()
+    return Novel(len(words), [word for word in words if word not in known and not _derived(word, known)])
 
 
 def _derived(word: str, known: frozenset[str]) -> bool:

@@ -12,13 +12,13 @@ from detectors.drift.bank import Bank
 from detectors.drift.betting_sr import BettingSR
 
 
-def build(random):
+def build(random, direction=None):
     low = random.random()
     return BettingSR(
         mean_low=low * 0.98,
         mean_high=min(1.0, low * 0.98 + 0.03 * random.random()),
         alpha=10.0 ** -random.integers(1, 7),
-        direction=("both", "down", "up")[random.integers(3)],
+        direction=direction or ("both", "down", "up")[random.integers(3)],
         reference_units=(None, 30, 5000)[random.integers(3)],
     )
 
@@ -77,6 +77,28 @@ def test_alarms_onsets_and_the_cap_are_the_same_over_a_long_time():
     assert any(detector.drift_detected for detector in detectors)
     found = int(np.flatnonzero(bank.drift_detected)[0])
     assert bank.detector(found).alarm_record == detectors[found].alarm_record
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_a_side_that_nobody_watches_is_left_out(direction):
+    random = np.random.default_rng(6)
+    detectors = [build(random, direction) for _ in range(5)]
+    bank, both = Bank(detectors), Bank([*detectors[1:], BettingSR(mean_low=0.5, mean_high=0.5)])
+    assert bank.nbytes < 0.6 * both.nbytes
+    x = np.vstack([values(random, (300, 5)), np.full((60, 5), direction == "up")])
+    bank.update_many(x)
+    feed(detectors, x)
+    assert_same(bank, detectors)
+    assert bank.drift_detected.any()
+
+
+def test_a_band_that_no_mean_can_leave_moves_in_too():
+    detectors = [BettingSR(mean_low=0.0, mean_high=1.0) for _ in range(2)]
+    bank = Bank(detectors)
+    x = np.array([[0.0, 1.0], [-0.0, 0.5]])
+    bank.update_many(x)
+    feed(detectors, x)
+    assert_same(bank, detectors)
 
 
 def test_single_rows_integers_and_several_blocks(monkeypatch):

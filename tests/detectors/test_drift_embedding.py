@@ -3,8 +3,11 @@
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detectors.drift.embedding_sr import EmbeddingReference, EmbeddingSR
+from detectors.drift.embedding_vectors import read_vector, read_vectors
 from detectors.drift.polya_block_sr import PolyaBlockSR
 from detectors.drift.witness_sr import WitnessSR
 from detectors.worlds.changes import Change
@@ -71,6 +74,37 @@ def test_batches_give_the_same_bits_and_the_state_is_small():
         single.update(row)
     assert whole.to_state() == single.to_state()
     assert len(msgspec.msgpack.encode(whole.to_state())) <= 1500
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    d=st.integers(2, 700),
+    scale=st.sampled_from([1e-90, 1e-3, 1.0, 1e6, 1e30]),
+    dtype=st.sampled_from(["<f4", ">f4", "<f8", ">f8"]),
+    step=st.integers(1, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_one_vector_is_read_as_in_a_batch(seed, d, scale, dtype, step):
+    random = np.random.default_rng(seed)
+    scale = max(scale, 1e-30) if dtype[1:] == "f4" else scale
+    rows = (random.standard_normal((5, d * step)) * scale).astype(dtype)[:, ::step]
+    batch = read_vectors(rows, d)
+    for row, expected in zip(rows, batch, strict=True):
+        assert read_vector(row, d).tobytes() == expected.tobytes()
+
+
+def test_one_vector_has_the_block_and_the_point_it_has_in_a_batch():
+    made = reference(31)
+    rows = read_vectors(np.vstack([world().reference(seed=31, n=4000)[1::2], np.eye(D)]), D)
+    products = rows @ made.matrix.T
+    balls = len(made.blocks.closeness)
+    located = made.blocks.locate_products(products[:, :balls], lambda row: row / len(rows))
+    points = made.witness.points(products[:, balls:])
+    assert (products[:, :balls] == np.array(made.blocks.closeness)).any()  # ties: the outermost vectors
+    for index, row in enumerate(rows):
+        alone = made.matrix.dot(row)
+        assert made.blocks.locate_product(alone[:balls], lambda at=index: at / len(rows)) == located[index]
+        assert made.witness.point(alone[balls:]).tobytes() == points[index].tobytes()
 
 
 def test_its_parts_are_what_they_are_alone():
