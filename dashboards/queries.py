@@ -165,7 +165,8 @@ LEFT JOIN (
   SELECT deployment, release, segment, metric, test, max(at) AS cleared_at
   FROM signals FINAL WHERE kind = 'cleared' GROUP BY deployment, release, segment, metric, test
 ) AS c ON c.deployment = d.deployment AND c.release = d.release AND c.segment = d.segment
-  AND c.metric = d.metric AND c.test = if(has(d.verbs, 'rollback'), 'arm', 'reference')
+  AND c.metric = d.metric AND c.test = multiIf(has(d.verbs, 'rollback'), 'arm',
+    d.reason = 'changed_within_release', 'own', 'reference')
 WHERE {_BETWEEN.format(column="d.at")} AND r.declared_role != 'retired' AND b.back_at < d.at
   AND c.cleared_at < d.at
   AND d.decision_id NOT IN (SELECT decision_id FROM actions WHERE state = 'ROLLED_BACK' AND NOT dry_run)

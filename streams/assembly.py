@@ -75,15 +75,16 @@ def detect_plan(settings: Settings, scorers: Sequence[Scorer]) -> DetectPlan:
     """Return how detection spends the promised false alarms.
 
     Only scores with a direction page. What one release answered of one conversation (or user) within one
-    bucket is a unit; it is counted once per such score in ``all`` and, where its first interaction has a
-    value of a segment dimension, once in that value. So a reference stream may raise ``false_pages_per_week /
-    (units_per_week * scores * (1 + dimensions))`` false alarms per unit, whatever the number of values,
-    releases and streams, and however often a stream is cleared and alarms again. The probability of a false
+    bucket is a unit; it is counted once per such score in ``all`` against the anchor, once in ``all`` against
+    its release's own beginning and, where its first interaction has a value of a segment dimension, once in
+    that value. So a reference stream may raise ``false_pages_per_week / (units_per_week * scores * (2 +
+    dimensions))`` false alarms per unit, whatever the number of values, releases and streams, and however
+    often a stream is cleared and alarms again. The probability of a false
     rollback is shared by the arm tests of one candidate, in each of its episodes.
     """
     detect = settings.detect
     paging = max(1, sum(scorer.direction != "neutral" for scorer in scorers))
-    views = paging * (1 + len(settings.segment))
+    views = paging * (2 + len(settings.segment))
     return DetectPlan(
         source_partitions=settings.journal.partitions,
         unit_ms=round(detect.unit_s * 1000),

@@ -164,6 +164,7 @@ def _signal(record: Signal) -> Rows:
         "baseline": record.baseline,
         "effect": record.effect,
         **interval_columns(record.interval),
+        "effect_n": whole(record.effect_n),
         "evidence": record.evidence,
         "threshold": record.threshold,
         "began_at": time_ms_or_none(record.began_at_ms),
@@ -172,6 +173,11 @@ def _signal(record: Signal) -> Rows:
         "reference_id": text(record.reference_id),
         "bad": [text(example) for example in record.bad],
         "good": [text(example) for example in record.good],
+        "split": record.split,
+        "split_by": text(record.split_by),
+        "within": record.within,
+        "mix": record.mix,
+        "segments": [text(segment) for segment in record.segments],
     }
     return [("signals", row)]
 
@@ -290,6 +296,8 @@ def _reference(record: Reference) -> Rows:
         "variance": record.variance,
         "first_at": time_ms(record.first_ms),
         "last_at": time_ms(record.last_ms),
+        "approved_at": time_ms(record.approved_at_ms or 0),
+        "cells": json_text(record.cells),
     }
     return [("reference_points", row)]
 

@@ -163,7 +163,7 @@ class ForeignSettings(Section, frozen=True, kw_only=True):
     """
 
     topic: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,245}$")]
-    kind: Literal["interaction", "release", "feedback", "label"] = "interaction"
+    kind: Literal["interaction", "release", "reference", "feedback", "label"] = "interaction"
     mapping: dict[str, str] = {}
     constants: dict[str, Any] = {}
     framed: bool = False

@@ -137,7 +137,7 @@ def concerns(act: Row, decision: Row) -> bool:
 def _drifting(rows: Sequence[Row]) -> str:
     one = rows[0]
     where = "" if one["segment"] == "all" else f" in {plain_segment(one['segment'])}"
-    than = "the stable release" if one["test"] == "arm" else "the reference"
+    than = {"arm": "the stable release", "own": "its own beginning"}.get(one["test"], "the reference")
     size = ""
     if one["mean"] is not None and one["baseline"] is not None:
         size = f" {percent(one['baseline'], 1)} -> {percent(one['mean'], 1)}"

@@ -19,7 +19,7 @@ State = Literal["warming", "steady", "warning", "drift", "blind"]
 Story = Sequence[Signal]
 
 ROLES: Final[tuple[Role | None, ...]] = ("candidate", "stable", "retired", None)
-TESTS: Final = ("arm", "reference", "share")
+TESTS: Final = ("arm", "reference", "own", "share")
 MAX_MEMORY_BYTES: Final = 1_000
 """Per stream that was ever seen."""
 

@@ -8,7 +8,7 @@ milliseconds and say so in their name (``event_time_ms``).
 from detectors.records.decision import Action, ActionState, Decision, Verb
 from detectors.records.feedback import Feedback, Label
 from detectors.records.interaction import Annotations, Arm, Interaction, Redaction, ToolCall, Turn
-from detectors.records.reference import Reference
+from detectors.records.reference import Cell, Reference
 from detectors.records.release import Release, Role
 from detectors.records.scorecard import Direction, Score, Scorecard, ScoreStatus, Span, Verdict
 from detectors.records.signal import Interval, Signal, SignalKind, StreamKey
@@ -19,6 +19,7 @@ __all__ = [
     "ActionState",
     "Annotations",
     "Arm",
+    "Cell",
     "Decision",
     "Direction",
     "Feedback",

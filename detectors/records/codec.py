@@ -17,8 +17,8 @@ from detectors.records.tick import Tick
 Record = Interaction | Release | Scorecard | Signal | Decision | Action | Feedback | Label | Reference | Tick
 
 TOPICS: Final[Mapping[str, tuple[type[Record], ...]]] = {
-    "interactions": (Interaction, Release, Tick),
-    "scorecards": (Scorecard, Release, Tick, Feedback),
+    "interactions": (Interaction, Release, Reference, Tick),
+    "scorecards": (Scorecard, Release, Reference, Tick, Feedback),
     "feedback": (Feedback,),
     "labels": (Label,),
     "releases": (Release,),
@@ -27,7 +27,8 @@ TOPICS: Final[Mapping[str, tuple[type[Record], ...]]] = {
     "decisions": (Decision, Signal, Release),
     "actions": (Action,),
 }
-"""Which records travel on a topic; control records (releases, ticks) travel beside the data they govern."""
+"""Which records travel on a topic; control records (releases,
+references, ticks) travel beside the data they govern."""
 
 TYPES: Final[Mapping[str, type[Record]]] = {
     kind.__name__: kind

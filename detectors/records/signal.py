@@ -7,20 +7,22 @@ from msgspec import Struct
 from detectors.records.scorecard import Direction
 
 SignalKind = Literal["change", "cleared", "status"]
+SplitKind = Literal["within", "mix", "both", "unclear"]
 
 
 class StreamKey(Struct, frozen=True, array_like=True, order=True):
     """Names one monitored stream.
 
-    ``segment`` is ``all`` or ``name=value``. ``test`` is ``reference`` (against the pinned anchor), ``arm``
-    (canary against stable under known routing) or ``share`` (the served share of the release).
+    ``segment`` is ``all`` or ``name=value``. ``test`` is ``reference`` (against the pinned anchor), ``own``
+    (against the release's own beginning), ``arm`` (canary against stable under known routing) or ``share``
+    (the served share of the release).
     """
 
     deployment: str
     release: str
     segment: str
     metric: str
-    test: Literal["reference", "arm", "share"]
+    test: Literal["reference", "own", "arm", "share"]
 
     def parts(self) -> tuple[str, ...]:
         """Return the five names, from which ids are derived: a slash in one of them changes nothing."""
@@ -51,6 +53,12 @@ class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     direction; ``alarmed_at_ms`` is when it was announced. ``evidence`` is log10 of the detector's statistic,
     ``threshold`` log10 of where it alarms, ``n_total`` the units seen so far. ``bad`` and ``good`` are
     example interaction ids.
+
+    ``split`` tells, for a change of the whole against the anchor, whether answers got worse ``within``
+    slices, or the ``mix`` of the traffic moved to slices that were always worse (or *both*; *unclear*: the
+    units do not say; empty: nothing is known by slice). ``within`` + ``mix`` is the change over the whole
+    buckets after the alarm, split by the dimension ``split_by`` (Kitagawa). ``segments`` are the slices whose
+    own mean got worse beyond chance, the worst first.
 
     Whether a candidate can be compared at all is said under the metric ``routing`` of its arm test: state
     *blind* with the reason at every status while it cannot, *steady* once when it can again.
@@ -83,3 +91,8 @@ class Signal(Struct, frozen=True, omit_defaults=True, kw_only=True):
     reference_id: str = ""
     bad: tuple[str, ...] = ()
     good: tuple[str, ...] = ()
+    split: SplitKind | Literal[""] = ""
+    split_by: str = ""
+    within: float | None = None
+    mix: float | None = None
+    segments: tuple[str, ...] = ()

@@ -85,10 +85,14 @@ def describe_decision(decision: Decision, *, than: str = "") -> str:
 
 def _subject(decision: Decision, than: str) -> str:
     release = f"{_name(decision.deployment)} {_name(decision.release)}"
+    if decision.reason == "traffic_mix_shift":
+        return f"{release} answers as before, but its traffic moved to where answers were always WORSE"
     if decision.cause == "common":
         return f"{release} got WORSE than its reference, and so did its candidate"
     if decision.reason == "undeclared_release_worse":
         return f"{release}, which nobody declared, is WORSE than the reference"
+    if decision.reason == "changed_within_release":
+        return f"{release} is WORSE than it was when it began"
     if "rollback" in decision.verbs:
         return f"{release} is WORSE than {_name(than) if than else 'the stable release'}"
     return f"{release} is WORSE than the reference"

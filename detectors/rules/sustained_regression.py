@@ -13,6 +13,9 @@ _ALL: Final = "all"
 _GRACE: Final = 20
 """Status reports in which the slices of a metric may clear, after the whole release has."""
 
+_UNTIL_CLEAR: Final = 4
+"""How many times its least units a page waits while they do not say whether it is the traffic's mix."""
+
 _MAX_UNDECLARED: Final = 100
 """Of how many releases that nobody declared something is remembered: their names come from clients."""
 
@@ -23,15 +26,17 @@ class SustainedRegression:
 
     The canary's arm test is the only evidence that permits a rollback: it compares users who were routed by
     chance, so neither season nor a provider's bad day can imitate it. Everything else pages: a release
-    against the pinned reference (reason ``release_worse_than_reference``), both arms moving together
-    (``both_arms_moved``, cause *common*), a release nobody declared (``undeclared_release_worse``), a
-    candidate that cannot be compared (``blind_<why>``); while it cannot be, its reference may page
-    (``candidate_worse_than_reference``). The interval of the effect must exclude 0; a reference test measures
-    it on the units after its alarm.
+    against the pinned reference (reason ``release_worse_than_reference``), or against its own beginning
+    (``changed_within_release``), traffic that moved to where answers were always worse
+    (``traffic_mix_shift``, cause *common*), both arms moving together (``both_arms_moved``, cause *common*),
+    a release nobody declared (``undeclared_release_worse``), a candidate that cannot be compared
+    (``blind_<why>``); while it cannot be, its reference may page (``candidate_worse_than_reference``). The
+    interval of the effect must exclude 0; a reference test measures it on the units after its alarm.
 
     A page is made once for each alarm of a stream. A slice does not page while the same metric of the whole
-    release has a page that no ``cleared`` has ended. A rollback is decided once in an episode of a release,
-    which begins with its declared start; what was remembered of an older episode is forgotten.
+    release has a page that no ``cleared`` has ended; nor does the whole itself against its
+    other reference. A rollback is decided once in an episode of a release, which begins with its declared
+    start; what was remembered of an older episode is forgotten.
 
     Parameters
     ----------
@@ -104,12 +109,13 @@ class SustainedRegression:
         streaks[name] = streaks.get(name, 0) + 1
         if streaks[name] < self._closings:
             return ()
+        if signal.split == "unclear" and signal.effect_n < _UNTIL_CLEAR * self._min_units:
+            return ()
         verdict = _verdict(signal, releases, memory, blind=bool(kept["blind"]))
         if verdict is None:
             return ()
         if "rollback" not in verdict.verbs:
-            whole = _name(signal.stream, segment=_ALL)
-            if name != whole and whole in kept["paged"]:
+            if _is_told(signal.stream, verdict, kept["paged"]):
                 return ()
             kept["paged"][name] = 1
         return (_decision(signal, verdict, releases, self.name),)
@@ -125,6 +131,9 @@ class SustainedRegression:
         )
 
 
+_VERSUS: Final = {"arm": "the stable arm", "own": "its own beginning"}
+
+
 class _Verdict(Struct, frozen=True):
     reason: str
     verbs: tuple[Verb, ...] = ("page",)
@@ -136,6 +145,9 @@ _UNDECLARED = _Verdict("undeclared_release_worse")
 _UNRANDOMISED = _Verdict("candidate_worse_than_reference")
 _BOTH = _Verdict("both_arms_moved", cause="common")
 _RELEASE = _Verdict("release_worse_than_reference")
+_WITHIN = _Verdict("changed_within_release")
+_WITHIN_BOTH = _Verdict("changed_within_release", cause="common")
+_MIX = _Verdict("traffic_mix_shift", cause="common")
 
 
 def _verdict(
@@ -147,14 +159,24 @@ def _verdict(
     if signal.stream.test == "arm":
         return _CANARY if role == "candidate" else None
     if declared is None:
-        return _UNDECLARED
+        return _WITHIN if signal.stream.test == "own" else _UNDECLARED
     if role == "candidate":  # where it can be compared, its arm test is the judge
-        return _UNRANDOMISED if blind or declared.share is None else None
-    if role == "retired":
-        return None
+        judged = signal.stream.test == "own" or not (blind or declared.share is None)
+        return None if judged else _UNRANDOMISED
+    return None if role == "retired" else _verdict_on_stable(signal, releases, memory)
+
+
+def _verdict_on_stable(
+    signal: Signal, releases: dict[str, Release], memory: MutableMapping[str, Any]
+) -> _Verdict:
+    if signal.split == "mix":
+        return _MIX
     candidates = [name for name, release in releases.items() if release.role == "candidate"]
     moved = [_recall(memory, name, releases)["worse"] for name in candidates]
-    return _BOTH if any(_name(signal.stream) in worse for worse in moved) else _RELEASE
+    both = any(_name(signal.stream) in worse for worse in moved)
+    if signal.stream.test == "own":
+        return _WITHIN_BOTH if both else _WITHIN
+    return _BOTH if both else _RELEASE
 
 
 def _excludes_zero(signal: Signal) -> bool:
@@ -163,15 +185,25 @@ def _excludes_zero(signal: Signal) -> bool:
     return interval is not None and (interval.high < 0.0 or interval.low > 0.0)
 
 
-def _name(stream: StreamKey, *, segment: str = "") -> str:
+def _name(stream: StreamKey, *, segment: str = "", test: str = "") -> str:
     """Return what names a stream within its release."""
-    parts = (stream.test, stream.metric, segment or stream.segment)
+    parts = (test or stream.test, stream.metric, segment or stream.segment)
     return "/".join(f"{len(part)}:{part}" for part in parts)
 
 
+def _is_told(stream: StreamKey, verdict: _Verdict, paged: dict[str, Any]) -> bool:
+    """Return whether the whole release has a page for the metric, or this alarm one, seen less clearly."""
+    name = _name(stream)
+    wholes = {_name(stream, segment=_ALL, test=test) for test in ("reference", "own")}
+    return any(whole in paged for whole in wholes - {name}) or (verdict is _MIX and name in paged)
+
+
 def _give_slices_time(whole: StreamKey, streaks: dict[str, int]) -> None:
-    """A slice has fewer units, so it clears later than the whole; only what stays worse is worth a page."""
-    prefix = _name(whole, segment="x").rpartition("/")[0] + "/"
+    """A slice has fewer units, so it clears later than the whole; only what stays worse is worth a page.
+
+    The same holds against the anchor, when the release is back at its own beginning.
+    """
+    prefix = _name(whole, segment="x", test="reference").rpartition("/")[0] + "/"
     for name in streaks:
         if name.startswith(prefix):
             streaks[name] = -_GRACE
@@ -234,12 +266,20 @@ def _decision(signal: Signal, verdict: _Verdict, releases: dict[str, Release], r
 
 def _summary(signal: Signal) -> str:
     stream, interval, effect = signal.stream, signal.interval, signal.effect or 0.0
-    versus = "the stable arm" if stream.test == "arm" else "the reference"
+    versus = _VERSUS.get(stream.test, "the reference")
     within = f" [{interval.low:+.3f}, {interval.high:+.3f}]" if interval else ""
     return (
         f"{stream.deployment} {stream.release}: {stream.metric} ({stream.segment}) is {effect:+.3f}{within} "
-        f"from {versus} ({signal.baseline or 0.0:.3f}), n = {signal.effect_n} units"
+        f"from {versus} ({signal.baseline or 0.0:.3f}), n = {signal.effect_n} units{_carriers(signal)}"
     )
+
+
+def _carriers(signal: Signal) -> str:
+    """Return who carries the change, as far as it is known by slice."""
+    told = ""
+    if signal.within is not None and signal.mix is not None:
+        told = f"; by {signal.split_by}: {signal.within:+.3f} within slices, {signal.mix:+.3f} by traffic mix"
+    return f"{told}; worse in {', '.join(signal.segments)}" if signal.segments else told
 
 
 def _blind_page(signal: Signal, declared: Release, rule_name: str) -> Decision:

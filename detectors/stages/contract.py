@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from detectors.records.codec import Record
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 _COUNTS = "counts"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from detectors.records import Release, Scorecard, Tick
+from detectors.records import Reference, Release, Scorecard, Tick
 from detectors.stages.admission import admit_deployment
 from detectors.stages.closing import Closing
 from detectors.stages.contract import Delivery, Output
@@ -23,6 +23,11 @@ class DetectStage:
 
     def __init__(self, plan: DetectPlan) -> None:
         self._plan = plan
+
+    @property
+    def plan(self) -> DetectPlan:
+        """How detection is done."""
+        return self._plan
 
     def restore(self, partition: int, stored: Mapping[str, bytes]) -> DetectState:  # noqa: ARG002 - contract
         """Return the live state held by the stored blobs."""
@@ -45,10 +50,18 @@ class DetectStage:
                     outputs += self._close_due(state)
             elif isinstance(record, Release):
                 state.declare(record)
+            elif isinstance(record, Reference):
+                self._approve(state, record)
         if batch:
             state.blobs.put("last_offset", batch[-1].offset)
             state.blobs.put("watermarks", {str(k): v for k, v in sorted(state.watermarks.items())})
         return state, outputs
+
+    def _approve(self, state: DetectState, reference: Reference) -> None:
+        if state.count_references(reference.deployment) < self._plan.max_streams:
+            state.approve(reference)
+        else:
+            state.count("reference_overflow", reference.deployment)
 
     def _collect(self, state: DetectState, card: Scorecard) -> None:
         bucket_ms = bucket_of(card.event_time_ms, self._plan.unit_ms)

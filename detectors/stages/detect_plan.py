@@ -6,8 +6,9 @@ from msgspec import Struct
 class DetectPlan(Struct, frozen=True, kw_only=True):
     """How detection is done; see the settings ``[detect]`` for what each means to a user.
 
-    ``reference_alpha`` is per observation of one reference stream, ``arm_alpha`` per arm stream for ever.
-    ``max_streams``, ``max_undeclared`` releases and ``max_seen_units`` are per deployment;
+    ``reference_alpha`` is per observation of one reference stream (against the anchor, or the release's own
+    beginning), ``arm_alpha`` per arm stream for ever. ``max_streams`` (references likewise),
+    ``max_undeclared`` releases and ``max_seen_units`` are per deployment;
     ``max_deployments`` bounds, per partition, those of which nobody declared a release.
     """
 

@@ -77,7 +77,7 @@ class DetectState:
                 self.status_turns[parts[0]] = value
             else:
                 self._load_other(kind, key, value)
-            if kind in {"stream", "arm", "candidate"}:
+            if kind in {"stream", "arm", "candidate"} or (kind == "builder" and parts[4] == "own"):
                 self._keys_of[parts[0], parts[1]].add(key)
         self.streams.load(streams)
         self.seen_units = {where: SeenUnits(stored) for where, stored in seen.items()}
@@ -144,17 +144,67 @@ class DetectState:
             self.blobs.put(key, still)
         return started
 
+    def approve(self, reference: Reference) -> None:
+        """Keep an approval until event time has reached it; repetitions change nothing."""
+        key = key_of("approved", reference.deployment)
+        known = self.blobs.get(key, [])
+        approved = msgspec.to_builtins(reference)
+        if approved not in known:
+            rows = msgspec.convert([*known, approved], list[Reference])
+            self.blobs.put(key, [msgspec.to_builtins(row) for row in sorted(rows, key=_approval)])
+
+    def count_references(self, deployment: str) -> int:
+        """Return how many anchors `deployment` has, and approvals that wait."""
+        waiting = len(self.blobs.get(key_of("approved", deployment), []))
+        return waiting + sum(anchor.deployment == deployment for anchor in self.anchors.values())
+
+    def take_approved(self, deployment: str, at_ms: int) -> None:
+        """Make the references that were approved before `at_ms` the anchors, in their order.
+
+        Event time decides, as it does for declarations. What was being learned for the same place ends.
+        """
+        key = key_of("approved", deployment)
+        waiting = msgspec.convert(self.blobs.get(key, []), list[Reference])
+        if not waiting:
+            return
+        still = []
+        for reference in waiting:
+            if reference.approved_at_ms is not None and reference.approved_at_ms >= at_ms:
+                still.append(msgspec.to_builtins(reference))
+                continue
+            place = _place(reference)
+            anchor = self.anchors.get(key_of("anchor", *place))
+            if anchor is None or _approval(anchor) < _approval(reference):
+                self.set_anchor(reference)
+                self._drop_builders(place)
+        if len(still) < len(waiting):
+            self.blobs.put(key, still)
+
+    def set_anchor(self, reference: Reference) -> None:
+        """Make `reference` what its metric and segment are compared with."""
+        key = key_of("anchor", *_place(reference))
+        self.anchors[key] = reference
+        self.blobs.put(key, msgspec.to_builtins(reference))
+
+    def _drop_builders(self, place: tuple[str, str, str, str]) -> None:
+        for key in list(self.builders):
+            deployment, _, segment, metric, test, version = msgspec.json.decode(key.removeprefix("builder"))
+            if test == "reference" and (deployment, segment, metric, version) == place:
+                del self.builders[key]
+                self._touched.add(key)
+
     def own(self, key: str, deployment: str, release: str) -> None:
-        """Note that the stream, arm or candidate under `key` belongs to a release."""
+        """Note that the stream, arm, candidate or builder under `key` belongs to a release."""
         self._keys_of[deployment, release].add(key)
         self._touched.add(key)
 
     def drop_release(self, deployment: str, release: str) -> None:
-        """Forget the streams, arms and candidate of a release; references stay."""
+        """Forget the streams, arms and candidate of a release, and its beginning; anchors stay."""
         for key in self._keys_of.pop((deployment, release), ()):
             self.streams.drop(key)
             self.arms.pop(key, None)
             self.candidates.pop(key, None)
+            self.builders.pop(key, None)
             self._touched.add(key)
 
     def drop_stream(self, key: str, deployment: str, release: str) -> None:
@@ -197,6 +247,17 @@ class DetectState:
                 self.blobs.drop(key)
         self._touched.clear()
         return self.blobs.take_changes()
+
+
+def _place(reference: Reference) -> tuple[str, str, str, str]:
+    """Return what a reference is the anchor of."""
+    return reference.deployment, reference.segment, reference.metric, reference.scorer_version
+
+
+def _approval(reference: Reference) -> tuple[int, str]:
+    """Return what orders approvals of one place: the later wins; what nobody approved comes first."""
+    at_ms = reference.approved_at_ms
+    return -1 if at_ms is None else at_ms, reference.reference_id
 
 
 def _precedence(release: Release) -> tuple[int, bytes]:

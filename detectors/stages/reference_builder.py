@@ -1,9 +1,9 @@
 """What normal is: the first closed units of the stable release."""
 
-import msgspec
+from collections.abc import Mapping
 
-from detectors.records import Reference, StreamKey
-from detectors.records.ids import content_digest
+from detectors.records import Cell, Reference, StreamKey
+from detectors.records.reference import name_reference
 from detectors.stages.closed_units import Column
 from detectors.stages.moments import Moments
 
@@ -19,8 +19,16 @@ class ReferenceBuilder:
         """Take in the units of one closed bucket."""
         self.moments.add(column.values)
 
-    def pin(self, key: StreamKey, scorer_version: str, last_ms: int) -> Reference:
-        """Return the immutable reference; its id is the hash of everything else in it."""
+    @property
+    def cell(self) -> Cell:
+        """What was collected, as a slice of a larger reference."""
+        moments = self.moments
+        return Cell(moments.n, moments.total, moments.square_sum)
+
+    def pin(
+        self, key: StreamKey, scorer_version: str, last_ms: int, cells: Mapping[str, Cell] | None = None
+    ) -> Reference:
+        """Return the immutable reference, with its `cells` by slice, under the id of its content."""
         reference = Reference(
             reference_id="",
             deployment=key.deployment,
@@ -33,5 +41,6 @@ class ReferenceBuilder:
             variance=self.moments.variance,
             first_ms=self.first_ms,
             last_ms=last_ms,
+            cells=dict(cells or {}),
         )
-        return msgspec.structs.replace(reference, reference_id=content_digest(msgspec.json.encode(reference)))
+        return name_reference(reference)

@@ -1,5 +1,6 @@
-"""One release, segment and metric against the pinned reference."""
+"""One release, segment and metric against a reference: the pinned anchor, or the release's own beginning."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from detectors.records.ids import derive_id
 from detectors.stages.bucket_times import BucketTimes
 from detectors.stages.closed_units import Column
 from detectors.stages.exemplars import Exemplars
+from detectors.stages.mix import Explanation, Mix
 from detectors.stages.moments import Moments
 from detectors.stages.recovery import Recovery
 
@@ -33,7 +35,9 @@ class ReferenceStream:
     direction only the worse side is watched: an alarm on the better side would leave the stream deaf. How
     large a change is is measured by the units after the alarm, for those before it are biased by having
     alarmed. Its interval holds at all times at once; it takes the mean of the reference as exact. When the
-    metric is back (:class:`Recovery`) the stream says *cleared*, and watches anew.
+    metric is back (:class:`Recovery`) the stream says *cleared*, and watches anew. So it does when somebody
+    approves another reference, with the reason *reference_approved*. While a change lasts, the slices of its
+    units say who carries it (:class:`Mix`).
 
     Parameters
     ----------
@@ -59,6 +63,7 @@ class ReferenceStream:
         self._detector: BettingSR | None = None
         self._reference_id = ""
         self._baseline: float | None = None
+        self._superseded = False  # within one bucket alone
         self._forget_alarm()
 
     def _forget_alarm(self) -> None:
@@ -68,6 +73,7 @@ class ReferenceStream:
         self._began_at_ms: int | None = None
         self._times = BucketTimes()
         self._exemplars = Exemplars(self.direction)
+        self._mix = Mix()
 
     @property
     def declared(self) -> bool:
@@ -75,9 +81,14 @@ class ReferenceStream:
         return bool(self._episode)
 
     def compare_with(self, reference: Reference, *, tolerance: float, alpha: float) -> None:
-        """Begin to compare with `reference`; a stream keeps the first one it was given."""
-        if self._detector is not None:
+        """Begin to compare with `reference`; with another one than before, begin anew.
+
+        An alarm against the old one is over then, and is *cleared* by the next :meth:`signals`.
+        """
+        if reference.reference_id == self._reference_id:
             return
+        self._superseded = self._alarmed_at_ms is not None
+        self._forget_alarm()
         self._detector = BettingSR.from_reference(
             reference, tolerance=tolerance, alpha=alpha, direction=WORSE_SIDE[self.direction]
         )
@@ -101,6 +112,15 @@ class ReferenceStream:
             self._exemplars.add(column, self._baseline)
 
     @property
+    def alarmed(self) -> bool:
+        """Whether a change was announced that is not over."""
+        return self._alarmed_at_ms is not None
+
+    def attribute(self, columns: Mapping[str, Column]) -> None:
+        """Take in the slices of a bucket that lies after the alarm, by their names, ``all`` among them."""
+        self._mix.add(columns)
+
+    @property
     def watch(self) -> BettingSR | None:
         """The detector, None while there is nothing to compare with."""
         return self._detector
@@ -113,10 +133,18 @@ class ReferenceStream:
                 self._after_alarm.update(value - self._baseline, 1.0)
         self._times.note(bucket_ms, watch.n)
 
-    def signals(self, at_ms: int, role: Role | str, *, status_due: bool) -> list[Signal]:
-        """Return what there is to say at the close of a bucket: change and end once, a status when due."""
+    def signals(
+        self, at_ms: int, role: Role | str, *, status_due: bool, reference: Reference | None = None
+    ) -> list[Signal]:
+        """Return what there is to say at the close of a bucket: change and end once, a status when due.
+
+        `reference` is the one it is compared with; its cells tell who carries a change.
+        """
         found: list[Signal] = []
         watch = self._detector
+        if self._superseded:
+            self._superseded = False
+            found.append(self._signal("cleared", at_ms, role, reason="reference_approved"))
         if watch is not None and watch.drift_detected and self._alarmed_at_ms is None:
             self._alarmed_at_ms = at_ms
             self._began_at_ms = self._times.bucket_of(watch.began_index)
@@ -127,7 +155,8 @@ class ReferenceStream:
                 found.append(self._signal("cleared", at_ms, role))
                 watch.reset()
                 self._forget_alarm()
-            found.append(self._signal("status", at_ms, role))
+            told = self._mix.explain(reference, self.direction) if self.alarmed and reference else None
+            found.append(self._signal("status", at_ms, role, told=told))
             self._period, self._from_ms = Moments(), None
         return found
 
@@ -139,7 +168,9 @@ class ReferenceStream:
             return False
         return self._recovery.add(self._period, watch)
 
-    def _signal(self, kind: Any, at_ms: int, role: Any) -> Signal:
+    def _signal(
+        self, kind: Any, at_ms: int, role: Any, *, told: Explanation | None = None, reason: str = ""
+    ) -> Signal:
         watch, period = self._detector, self._period
         detected = watch is not None and watch.drift_detected
         effect, interval = self._effect()
@@ -168,9 +199,15 @@ class ReferenceStream:
             alarmed_at_ms=self._alarmed_at_ms,
             role=role,
             detector="betting_sr",
+            reason=reason,
             reference_id=self._reference_id,
             bad=tuple(self._exemplars.bad) if detected else (),
             good=tuple(self._exemplars.good) if detected else (),
+            split=told.kind if told else "",
+            split_by=told.dimension if told else "",
+            within=told.within if told else None,
+            mix=told.mix if told else None,
+            segments=told.segments if told else (),
         )
 
     def _effect(self) -> tuple[float | None, Interval | None]:
@@ -215,6 +252,7 @@ class ReferenceStream:
             "buckets": self._times.counts,
             "bad": self._exemplars.bad,
             "good": self._exemplars.good,
+            "mix": self._mix.to_state(),
         }
 
     @classmethod
@@ -235,6 +273,7 @@ class ReferenceStream:
         stream._alarmed_at_ms = state["alarmed"]
         stream._times = BucketTimes(state["buckets"])
         stream._exemplars = Exemplars(stream.direction, state["bad"], state["good"])
+        stream._mix = Mix(state["mix"])
         return stream
 
 

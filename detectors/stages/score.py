@@ -8,7 +8,7 @@ import msgspec
 
 from detectors.features import Features
 from detectors.policy.verdict import decide_verdict
-from detectors.records import Direction, Interaction, Release, Score, Scorecard, Span, Tick
+from detectors.records import Direction, Interaction, Reference, Release, Score, Scorecard, Span, Tick
 from detectors.scorers import Scorer
 from detectors.stages.contract import Delivery, Output, StageState
 from detectors.stages.segments import SegmentRule, segments_of
@@ -82,7 +82,7 @@ class ScoreStage:
                 outputs.append(Output(topic="scorecards", key=record.deployment, record=card))
                 errors.update((one.name, record.deployment) for one in card.scores if one.status == "errored")
                 watermark = max(watermark, self._time_of(record))
-            elif isinstance(record, Release):
+            elif isinstance(record, Release | Reference):
                 outputs.append(Output(topic="scorecards", key=record.deployment, record=record))
             elif isinstance(record, Tick):
                 watermark = max(watermark, record.watermark_ms)

@@ -8,7 +8,22 @@ from collections.abc import Sequence
 import click
 
 from plumbline import __version__
-from streams.cli import check, compare, demo, replay, run, topics
+from streams.cli import (
+    backfill,
+    check,
+    compare,
+    deadletters,
+    demo,
+    detectability,
+    evaluate,
+    produce,
+    reconcile,
+    reference,
+    replay,
+    run,
+    topics,
+    worker,
+)
 
 __all__ = ["main"]
 
@@ -16,7 +31,7 @@ __all__ = ["main"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="plumbline")
 def plumbline() -> None:
-    r"""Watch the alignment of AI products in production.
+    """Watch the alignment of AI products in production.
 
     \b
     Start here:
@@ -24,7 +39,17 @@ def plumbline() -> None:
       plumbline run                take interactions in at http://127.0.0.1:8321/v1/interactions
       plumbline replay FILE        score recorded interactions and see what moved
       plumbline check FILE         is this configuration right?
-    """
+
+    \b
+    On Kafka:
+      plumbline topics create -c FILE
+      plumbline produce -c FILE answers.jsonl
+      plumbline worker -c FILE --stages admit,score,detect,decide,act,land
+      plumbline reconcile -c FILE  is everything there, once?
+
+    Exit codes: 0 done; 1 failed, and one line says why and what to do; 2 asked for wrongly. What else an exit
+    code means stands in the command's own --help.
+    """  # noqa: D301 - click wants the character itself
 
 
 for command in (
@@ -36,6 +61,14 @@ for command in (
     check.schema,
     check.components,
     topics.topics,
+    worker.worker,
+    evaluate.evaluate,
+    detectability.detectability_table,
+    produce.produce,
+    deadletters.deadletters,
+    backfill.backfill,
+    reconcile.reconcile,
+    reference.reference,
 ):
     plumbline.add_command(command)
 

@@ -1,12 +1,22 @@
 """``plumbline detectability``: what a stream of this traffic could show at all, and after how long."""
 
+from pathlib import Path
+from typing import Final, Literal
+
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from detectors.attribution import Detectable, detectability
+from detectors.drift.bet_grid import Side
 from detectors.drift.betting_sr import BettingSR
+from streams.assembly import assemble
+from streams.cli.failure import told_in_one_line
+from streams.cli.run import CONFIG
+from streams.settings import load_settings
+
+_ALPHA: Final = 1e-4
 
 
 @click.command("detectability")
@@ -29,33 +39,47 @@ from detectors.drift.betting_sr import BettingSR
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=1e-4,
-    show_default=True,
-    help="False alarms a unit.",
+    help="False alarms a unit [default: 1e-4, or what --config allows one stream].",
 )
 @click.option("--n-ref", type=click.IntRange(min=1), help="Units of the reference (default: known exactly).")
+@CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@told_in_one_line
 def detectability_table(  # noqa: PLR0917 - click hands options over by position
     baseline: float,
     rate: float,
     sizes: tuple[float, ...],
     side: str,
-    alpha: float,
+    alpha: float | None,
     n_ref: int | None,
+    config: Path | None,
     as_json: bool,
 ) -> None:
     """Say how many units, and how many days, a change of each size takes to find.
 
     Simulated with the shipped detector on rates (0 or 1); graded scores are found sooner. The last column is
-    what somebody needs who knows the change beforehand: less is not possible.
+    what somebody needs who knows the change beforehand: less is not possible. With --config, the stream is
+    one of that installation's: its share of the false-page budget, its reference and its tolerance, and the
+    side that is watched is --side alone.
     """
+    chosen: Literal["down", "up"] = "down" if side == "down" else "up"
+    tolerance = 0.0
+    watched: Side = "both"
+    if config is not None:
+        plan = assemble(load_settings(config)).detect.plan
+        alpha, n_ref = alpha or plan.reference_alpha, n_ref or plan.reference_units
+        tolerance, watched = plan.tolerance, chosen
+    alpha = alpha or _ALPHA
+    low, high = max(0.0, baseline - tolerance), min(1.0, baseline + tolerance)
     rows = detectability(
         baseline,
         units_per_day=rate,
         sizes=sizes,
         alpha=alpha,
-        side="down" if side == "down" else "up",
-        build=lambda: BettingSR(mean_low=baseline, mean_high=baseline, alpha=alpha, reference_units=n_ref),
+        side=chosen,
+        build=lambda: BettingSR(
+            mean_low=low, mean_high=high, alpha=alpha, direction=watched, reference_units=n_ref
+        ),
     )
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=2))

@@ -14,6 +14,7 @@ from streams.embedded.errors import StorageError, log_failure
 from streams.kafka.errors import BrokerError
 from streams.kafka.fleet import Fleet
 from streams.kafka.flood import FloodError, parse_accepted
+from streams.kafka.land_fence import FencedError
 from streams.kafka.land_ledger import LedgerError
 from streams.kafka.worker import BUILDERS, WorkerOptions, run_worker
 from streams.listener import PortError
@@ -22,7 +23,8 @@ from streams.stage_loop import UnusableStateError
 from streams.store import StoreError
 
 _KNOWN: Final = (
-    BrokerError, FloodError, LedgerError, PortError, StorageError, StoreError, UnusableStateError, OSError
+    BrokerError, FencedError, FloodError, LedgerError, PortError, StorageError, StoreError,
+    UnusableStateError, OSError,
 )  # fmt: skip
 # Whose every step is no news to who runs a worker, and who tell as a trace what ends the worker in one line.
 _LOG_LEVELS: Final = {

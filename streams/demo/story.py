@@ -93,7 +93,8 @@ class Story:
                 where = (
                     "" if signal.stream.segment == "all" else f" in {plain_segment(signal.stream.segment)}"
                 )
-                than = "the stable arm" if signal.stream.test == "arm" else "the reference"
+                sides = {"arm": "the stable arm", "own": "its own beginning"}
+                than = sides.get(signal.stream.test, "the reference")
                 seen = f"{signal.stream.release}: {signal.stream.metric} is worse than {than}{where}"
                 told = f"{seen}, seen after {_answered(signal)}{_effect(signal)}{_began(signal.began_at_ms)}"
                 self._say(told, "yellow", at_ms=signal.at_ms)

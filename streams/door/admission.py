@@ -4,22 +4,31 @@ Nothing here touches the network or the clock, so a replay of old payloads admit
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from detectors.records import Annotations, Arm, Feedback, Interaction, Label, Release, ToolCall, Turn
-from detectors.records.ids import content_digest, derive_id, interaction_id
+from detectors.records import (
+    Annotations,
+    Arm,
+    Feedback,
+    Interaction,
+    Label,
+    ToolCall,
+    Turn,
+)
+from detectors.records.ids import derive_id, interaction_id
 from detectors.redaction import key_id, keyed_hash
-from streams.door.screen import Screen, TextRedactor
+from streams.door.admission_context import NO_TIME, Admission, AdmissionContext, digest_of, read_time_ms
+from streams.door.controls import admit_reference, admit_release
+from streams.door.screen import Screen
 from streams.door.submission import (
     FeedbackSubmission,
     InteractionSubmission,
     Kind,
     LabelSubmission,
+    ReferenceSubmission,
     RefusedError,
     ReleaseSubmission,
     Submission,
@@ -28,30 +37,15 @@ from streams.door.submission import (
     read_submission,
 )
 from streams.inbox import Entry
-from streams.settings import DoorSettings
 
-# Without the clamp a time must still be one that every store can hold: 1970 to the end of 2199.
-_LAST_MS: Final = 7_258_118_399_999
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Placeholders may be longer than what they replace, but a record must not grow without bound.
-_REDACTION_ROOM_BYTES: Final = 65_536
-_CANONICAL = msgspec.json.Encoder(order="deterministic")
-_NO_TIME: Final = -1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AdmissionContext:
-    """What one request's payloads are judged with.
-
-    ``received_at_ms`` is stamped once for all of them. ``idempotency_key`` is the id of a single record
-    that has none. The key of the hashes never shows in a repr.
-    """
-
-    settings: DoorSettings
-    redactor: TextRedactor
-    user_key: bytes = field(repr=False)
-    received_at_ms: int
-    idempotency_key: str | None = field(default=None, repr=False)
+__all__ = [
+    "CONFLICT",
+    "Admission",
+    "AdmissionContext",
+    "Refusal",
+    "admit_payloads",
+    "judge_payloads",
+]
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
@@ -69,23 +63,11 @@ CONFLICT: Final = Refusal(
 )
 
 
-class Admission(Struct, frozen=True, kw_only=True):
-    """An admitted payload: its entries, written together, and the ids to answer with.
-
-    ``client_id`` is the redacted id of the client (or the one that was derived), ``interaction_id`` the
-    stored id of the interaction it is or speaks of; empty for a release.
-    """
-
-    entries: tuple[Entry, ...]
-    client_id: str
-    interaction_id: str = ""
-
-
 def admit_payloads(payloads: Sequence[bytes], kind: Kind, context: AdmissionContext) -> list[Entry | Refusal]:
     """Return the entries of `payloads` in order, with a refusal in the place of a bad one.
 
-    A release gives two entries (the declaration, and the control record for every partition), every other
-    kind one. Never raises for any payload.
+    A release or reference gives two entries (the record, and the control record for every partition), every
+    other kind one. Never raises for any payload.
     """
     verdicts: list[Entry | Refusal] = []
     for judged in judge_payloads(payloads, kind, context):
@@ -112,7 +94,9 @@ def _admit(submission: Submission, extra: dict[str, object], context: AdmissionC
         case InteractionSubmission():
             return _admit_interaction(submission, extra, context)
         case ReleaseSubmission():
-            return _admit_release(submission, context)
+            return admit_release(submission, context)
+        case ReferenceSubmission():
+            return admit_reference(submission, context)
         case FeedbackSubmission() | LabelSubmission():
             return _admit_opinion(submission, context)
         case _:
@@ -122,14 +106,14 @@ def _admit(submission: Submission, extra: dict[str, object], context: AdmissionC
 def _admit_interaction(
     sent: InteractionSubmission, extra: dict[str, object], context: AdmissionContext
 ) -> Admission:
-    client_ms = _milliseconds(sent.event_time, "event_time", context)
+    client_ms = read_time_ms(sent.event_time, "event_time", context)
     raw_id = _raw_id(sent.id, context)
     for key in sent.attributes:
         check_key(key, "attributes")
     screen = Screen(context.redactor)
     clean_id = screen.text(raw_id, "id")
     draft = _screened(sent, extra, screen, context, client_ms)
-    digest = _digest(draft, context)
+    digest = digest_of(draft, context)
     if not raw_id:
         raw_id = clean_id = derive_id("interaction-content", sent.deployment, digest)
     stored_id = interaction_id(sent.deployment, raw_id)
@@ -138,7 +122,7 @@ def _admit_interaction(
         raw_id=clean_id,
         interaction_id=stored_id,
         received_at_ms=context.received_at_ms,
-        event_time_ms=context.received_at_ms if client_ms == _NO_TIME else client_ms,
+        event_time_ms=context.received_at_ms if client_ms == NO_TIME else client_ms,
     )
     entry = Entry(
         topic="interactions",
@@ -210,43 +194,20 @@ def _annotations(sent: Annotations, screen: Screen) -> Annotations:
     return msgspec.structs.replace(sent, reference_answer=clean)
 
 
-def _admit_release(sent: ReleaseSubmission, context: AdmissionContext) -> Admission:
-    started_ms = _milliseconds(sent.started_at, "started_at", context, past=False)
-    screen = Screen(context.redactor)
-    record = Release(
-        deployment=sent.deployment,
-        release=sent.release,
-        role=sent.role,
-        started_at_ms=started_ms,
-        digest=screen.text(sent.digest, "digest"),
-        share=sent.share,
-        notes=screen.text(sent.notes, "notes"),
-    )
-    digest = _digest(record, context)
-    identity = derive_id("release", sent.deployment, digest)
-    declared = Entry(
-        topic="releases", key=sent.deployment, record=record, identity=f"release:{identity}", digest=digest
-    )
-    control = Entry(
-        topic="interactions", key=None, record=record, identity=f"release-control:{identity}", digest=digest
-    )
-    return Admission(entries=(declared, control), client_id=identity)
-
-
 def _admit_opinion(sent: FeedbackSubmission | LabelSubmission, context: AdmissionContext) -> Admission:
     """Admit feedback or a label: they differ in two fields only."""
-    client_ms = _milliseconds(sent.event_time, "event_time", context)
+    client_ms = read_time_ms(sent.event_time, "event_time", context)
     raw_id = _raw_id(sent.id, context)
     check_id(sent.interaction_id, "interaction_id")
     about = interaction_id(sent.deployment, sent.interaction_id)
     draft = _opinion(sent, about, client_ms, context)
     kind, id_field = ("feedback", "feedback_id") if isinstance(draft, Feedback) else ("label", "label_id")
-    digest = _digest(draft, context)
+    digest = digest_of(draft, context)
     raw_id = raw_id or derive_id(f"{kind}-content", sent.deployment, digest)
     stored_id = derive_id(kind, sent.deployment, raw_id)
     times = {
         "received_at_ms": context.received_at_ms,
-        "event_time_ms": context.received_at_ms if client_ms == _NO_TIME else client_ms,
+        "event_time_ms": context.received_at_ms if client_ms == NO_TIME else client_ms,
     }
     entry = Entry(
         topic="feedback" if kind == "feedback" else "labels",
@@ -298,34 +259,3 @@ def _raw_id(sent_id: str | None, context: AdmissionContext) -> str:
         check_id(context.idempotency_key, "the Idempotency-Key header")
         return context.idempotency_key
     return ""
-
-
-def _digest(draft: Interaction | Release | Feedback | Label, context: AdmissionContext) -> str:
-    """Return the digest of the redacted record without arrival and ids: equal for every sending of it."""
-    payload = _CANONICAL.encode(draft)
-    if len(payload) > context.settings.max_record_bytes + _REDACTION_ROOM_BYTES:
-        raise RefusedError(
-            413, "record_too_large", "the record is too large once redacted; split it or shorten its texts"
-        )
-    return content_digest(payload)
-
-
-def _milliseconds(
-    sent: int | datetime | None, name: str, context: AdmissionContext, *, past: bool = True
-) -> int:
-    """Return a client's time in Unix milliseconds, or ``_NO_TIME``; refuse what is out of range."""
-    if sent is None:
-        return _NO_TIME
-    at_ms = (sent - _EPOCH) // timedelta(milliseconds=1) if isinstance(sent, datetime) else sent
-    first, last = 0, _LAST_MS
-    if context.settings.clamp:
-        last = context.received_at_ms + round(context.settings.max_future_s * 1000)
-        if past:
-            first = context.received_at_ms - round(context.settings.max_past_s * 1000)
-    if first <= at_ms <= last:
-        return at_ms
-    raise RefusedError(
-        422,
-        f"{name}_out_of_range",
-        f"{name}: outside the accepted times; check the clock, and that an integer is in milliseconds",
-    )

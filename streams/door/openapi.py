@@ -11,6 +11,7 @@ from streams.settings import DoorSettings
 PATHS: Final[dict[str, Kind]] = {
     "/v1/interactions": "interaction",
     "/v1/releases": "release",
+    "/v1/references": "reference",
     "/v1/feedback": "feedback",
     "/v1/labels": "label",
 }
@@ -37,6 +38,17 @@ EXAMPLES: Final[dict[Kind, dict[str, Any]]] = {
         "started_at": "2026-11-20T09:00:00Z",
         "share": 0.1,
     },
+    "reference": {
+        "deployment": "support",
+        "release": "2026.11.2",
+        "metric": "helpful",
+        "n": 2000,
+        "mean": 0.91,
+        "variance": 0.08,
+        "first_at": "2026-11-20T09:00:00Z",
+        "last_at": "2026-11-21T09:00:00Z",
+        "approved_at": "2026-11-21T10:00:00Z",
+    },
     "feedback": {"deployment": "support", "interaction_id": "chat-42/7", "kind": "thumb", "value": 1.0},
     "label": {
         "deployment": "support",
@@ -61,6 +73,7 @@ _ONLY_PROBLEM: Final = frozenset({"401", "408", "415", "503"})
 _SUMMARIES: Final[dict[Kind, str]] = {
     "interaction": "Send interactions",
     "release": "Declare which part a release plays",
+    "reference": "Approve a new normal",
     "feedback": "Send what people said about interactions",
     "label": "Send reviewers' labels",
 }
@@ -138,7 +151,7 @@ def _operation(kind: Kind, settings: DoorSettings) -> dict[str, Any]:
         },
         "responses": _responses(),
     }
-    if kind != "release":
+    if kind not in {"release", "reference"}:
         operation["parameters"] = [_IDEMPOTENCY_KEY]
     return operation
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from detectors.records import Annotations, Role, ToolCall, Turn
+from detectors.records import Annotations, Cell, Role, ToolCall, Turn
 from detectors.records.interaction import Share
 
-Kind = Literal["interaction", "release", "feedback", "label"]
+Kind = Literal["interaction", "release", "reference", "feedback", "label"]
 
 MAX_ID_BYTES: Final = 128
 MAX_KEY_CHARS: Final = 128
@@ -38,6 +38,10 @@ ClientId = Annotated[
 Time = Annotated[
     int | Annotated[datetime, Meta(tz=True)],
     Meta(description="RFC 3339 with an offset, or Unix milliseconds as an integer; absent: when it arrived."),
+]
+RequiredTime = Annotated[
+    int | Annotated[datetime, Meta(tz=True)],
+    Meta(description="RFC 3339 with an offset, or Unix milliseconds as an integer."),
 ]
 Count = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 Seconds = Annotated[float, Meta(ge=0, le=1_000_000)]
@@ -98,13 +102,31 @@ class ReleaseSubmission(Submission, frozen=True, kw_only=True):
 
     release: Name
     role: Role
-    started_at: Annotated[
-        int | Annotated[datetime, Meta(tz=True)],
-        Meta(description="RFC 3339 with an offset, or Unix milliseconds as an integer."),
-    ]
+    started_at: RequiredTime
     digest: Annotated[str, Meta(max_length=256)] = ""
     share: Share | None = None
     notes: str = ""
+
+
+class ReferenceSubmission(Submission, frozen=True, kw_only=True):
+    """What is normal from ``approved_at`` on, for one metric and segment: the anchor of every release.
+
+    ``segment`` is ``all`` or ``name=value``. ``mean`` and ``variance`` are over ``n`` units. ``cells`` of
+    ``all`` are the same units by slice: number, sum and sum of squares. ``plumbline reference export`` writes
+    this form.
+    """
+
+    release: Name
+    metric: Name
+    n: Annotated[int, Meta(ge=1, le=2_147_483_647)]
+    mean: Unit
+    variance: Annotated[float, Meta(ge=0, le=0.5)]
+    first_at: RequiredTime
+    last_at: RequiredTime
+    approved_at: RequiredTime
+    segment: Annotated[str, Meta(min_length=1, max_length=129)] = "all"
+    scorer_version: Name = "1"
+    cells: Annotated[dict[str, Cell], Meta(max_length=1_000)] = {}
 
 
 class FeedbackSubmission(Submission, frozen=True, kw_only=True):
@@ -133,6 +155,7 @@ class LabelSubmission(Submission, frozen=True, kw_only=True):
 SUBMISSIONS: Final[dict[Kind, type[Submission]]] = {
     "interaction": InteractionSubmission,
     "release": ReleaseSubmission,
+    "reference": ReferenceSubmission,
     "feedback": FeedbackSubmission,
     "label": LabelSubmission,
 }

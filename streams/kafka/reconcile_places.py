@@ -27,7 +27,7 @@ IDENTITIES: Final[Mapping[str, tuple[str, ...]]] = {
     "scorecards": ("deployment", "interaction_id"),
     "scores": ("deployment", "interaction_id"),
     "releases": ("deployment", "release", "content"),
-    "reference_points": ("deployment", "reference_id"),
+    "reference_points": ("deployment", "reference_id", "approved_at"),
     "signals": ("deployment", "signal_id"),
     "decisions": ("deployment", "decision_id"),
     "actions": ("deployment", "action_id"),

@@ -39,6 +39,14 @@ def test_a_candidate_that_cannot_be_compared_is_not_called_worse():
     [
         ({}, "is WORSE than the stable release: "),
         ({"verbs": ("page",), "reason": "release_worse_than_reference"}, " is WORSE than the reference: "),
+        (
+            {"verbs": ("page",), "reason": "changed_within_release"},
+            "support 2.4 is WORSE than it was when it began: ",
+        ),
+        (
+            {"verbs": ("page",), "reason": "traffic_mix_shift", "cause": "common"},
+            "2.4 answers as before, but its traffic moved to where answers were always WORSE: ",
+        ),
         ({"verbs": ("page",), "reason": "undeclared_release_worse"}, "2.4, which nobody declared, is WORSE"),
         ({"verbs": ("page",), "cause": "common"}, "and so did its candidate: helpful"),
         ({"segment": "plan=pro"}, ": helpful in plan=pro 97.3 % -> "),

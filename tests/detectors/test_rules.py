@@ -32,6 +32,12 @@ def test_what_evidence_means_depends_on_test_and_role():
     }
     assert reasons("reference", "stable") == {("release_worse_than_reference", "release", ("page",))}
     assert reasons("reference", "retired") == set()
+    within = {("changed_within_release", "release", ("page",))}
+    assert reasons("own", "stable") == reasons("own", None) == within
+    assert reasons("own", "retired") == reasons("own", "candidate") == set()
+    assert reasons("own", "candidate", share=None) == set()
+    assert reasons("reference", "stable", split="mix") == {("traffic_mix_shift", "common", ("page",))}
+    assert reasons("reference", "stable", split="both") == reasons("reference", "stable", split="within")
     assert reasons("share", "candidate") == set()
 
 
@@ -45,6 +51,23 @@ def test_both_arms_moving_is_a_common_cause():
     assert {(one.release, one.reason, one.cause, one.verbs) for one in made} == {
         ("2.3", "both_arms_moved", "common", ("page",))
     }
+
+
+def test_a_page_waits_a_little_for_what_the_mix_of_the_traffic_says():
+    def pages(effect_n):
+        said = story(test="reference", split="unclear", effect_n=effect_n)
+        return decisions_of(SustainedRegression(min_units=50), said, declared("stable"))
+
+    assert not pages(199)
+    assert {one.reason for one in pages(200)} == {"release_worse_than_reference"}
+
+
+def test_one_alarm_has_one_page_whatever_its_units_say_later():
+    rule, memory = SustainedRegression(), {}
+    first = decisions_of(rule, story(test="reference", split="within"), declared("stable"), memory)
+    later = decisions_of(rule, story(test="reference", split="mix"), declared("stable"), memory)
+    own = decisions_of(rule, story(test="own"), declared("stable"), memory)
+    assert len({one.decision_id for one in [*first, *later, *own]}) == 1
 
 
 def test_it_takes_as_many_closings_and_units_as_asked():

@@ -96,7 +96,8 @@ def test_a_candidate_declared_again_is_tested_anew():
     assert after[0].from_ms == 60 * UNIT
     assert len({one.signal_id for one in signals}) == len(signals)
     assert len(state.arms) == 1
-    references = [stream for _, stream in state.streams.items() if stream.key.release == "2"]
+    references = [stream for _, stream in state.streams.items()
+                  if (stream.key.release, stream.key.test) == ("2", "reference")]  # fmt: skip
     assert len(references) == 1
     assert len(state.blobs.keys("candidate")) <= 1
 

@@ -96,13 +96,19 @@ def test_without_a_reference_a_stream_is_warming_and_has_no_opinion():
     assert said.mean_interval.low < said.mean < said.mean_interval.high
 
 
-def test_a_stream_keeps_the_first_reference():
-    stream = reference_stream()
-    first = pinned(Random(1))
+def test_another_reference_begins_anew_and_ends_an_alarm_against_the_old_one():
+    stream, random = reference_stream(), Random(1)
+    first, other = pinned(random), pinned(random, mean=0.5)
     stream.compare_with(first, tolerance=0.02, alpha=1e-4)
-    stream.compare_with(pinned(Random(2), mean=0.2), tolerance=0.02, alpha=1e-4)
-    (said,) = run_reference(stream, Random(3), 1, 0.9)
-    assert (said.reference_id, said.baseline, said.state) == (first.reference_id, first.mean, "steady")
+    said = run_reference(stream, random, 20, 0.5)
+    assert (said[-1].state, said[-1].reference_id) == ("drift", first.reference_id)
+    stream.compare_with(first, tolerance=0.02, alpha=1e-4)
+    assert stream.alarmed  # the same one again changes nothing
+    stream.compare_with(other, tolerance=0.02, alpha=1e-4)
+    cleared, status = run_reference(stream, random, 1, 0.5, first=20)
+    assert (cleared.kind, cleared.reason, cleared.detected) == ("cleared", "reference_approved", False)
+    assert (status.state, status.reference_id, status.baseline) == ("steady", other.reference_id, other.mean)
+    assert [one.kind for one in run_reference(stream, random, 3, 0.5, first=21)] == ["status"] * 3
 
 
 def test_a_status_counts_since_the_last_one():

@@ -98,6 +98,7 @@ class World:
     committed: dict[Where, tuple[int, str]] = field(default_factory=dict)
     starts: dict[Where, int] = field(default_factory=dict)
     stored: dict[Where, int] = field(default_factory=dict)
+    topic_ids: dict[str, str] = field(default_factory=lambda: {CARDS: "id-c", LABELS: "id-l"})
     generation: int = 0
     store: FakeStore = field(default_factory=FakeStore)
     buried: list[RawOutput] = field(default_factory=list)
@@ -119,7 +120,11 @@ class World:
         return log[-1].offset + 1 if log else 0
 
     def is_landed(self) -> bool:
-        return all(self.committed.get(where, (0, "")) == (self.end(where), "") for where in self.logs)
+        return all(self.has_landed(where) for where in self.logs)
+
+    def has_landed(self, where: Where) -> bool:
+        offset, metadata = self.committed.get(where, (0, ""))
+        return offset == self.end(where) and " before " not in metadata
 
     def expected(self) -> list[tuple[str, str, int, int]]:
         """Return a row for each of what must be in the store, once."""
@@ -178,13 +183,16 @@ class Member:
         return {where: (self.world.starts.get(where, 0), self.world.end(where)) for where in places}
 
 
-def make_lander(world: World, member: Member, **more: Any) -> Lander:
+def make_lander(
+    world: World, member: Member, *, topics: Mapping[str, Topic] | None = None, **more: Any
+) -> Lander:
     async def bury(letters: Sequence[RawOutput]) -> None:
         world.buried += letters
 
     loop = asyncio.get_running_loop()
     clock = {"clock": lambda: loop.time() * 100.0}  # pauses of seconds take milliseconds
-    memory = {"last_landed": lambda _topics: world.stored}
+    memory = {"last_landed": lambda _topics: world.stored, "topic_ids": lambda: world.topic_ids}
+    topics = topics or TOPICS
     chosen: dict[str, Any] = {
         **clock,
         **memory,
@@ -194,7 +202,7 @@ def make_lander(world: World, member: Member, **more: Any) -> Lander:
         "bury": bury,
         **more,
     }
-    return Lander(member, world.store, TOPICS, **chosen)
+    return Lander(member, world.store, topics, **chosen)
 
 
 async def feed(world: World, member: Member, lander: Lander, *, chunk: int = 3) -> None:

@@ -312,3 +312,17 @@ def test_components_reads_well():
     text = call("components").stdout
     assert "sustained_regression: " in text
     assert "closings = 2" in text
+
+
+def test_the_detectability_table_follows_the_configured_budget(tmp_path):
+    def units(budget: float) -> float:
+        (tmp_path / "c.toml").write_text(f"[detect]\nfalse_pages_per_week = {budget}\n")
+        asked = ["detectability", "--rate", "100", "--size", "0.2", "--json", "-c", str(tmp_path / "c.toml")]
+        done = CliRunner().invoke(plumbline, asked)
+        assert done.exit_code == 0, done.output
+        return msgspec.json.decode(done.stdout)[0]["units"]
+
+    assert units(0.001) > units(100.0)
+    (tmp_path / "c.toml").write_text("[detect]\nfalse_page = 1\n")
+    asked = ["detectability", "--rate", "100", "-c", str(tmp_path / "c.toml")]
+    assert CliRunner().invoke(plumbline, asked).exit_code == 2

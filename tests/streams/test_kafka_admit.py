@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from detectors.records import Interaction, Release
 from detectors.records.codec import encode
+from detectors.records.ids import partition_of
 from detectors.redaction import Redactor
 from detectors.stages import Delivery, Output
 from detectors.stages.contract import ForeignStateError, StageState
@@ -102,8 +103,31 @@ def test_it_says_what_the_http_door_says(kind: Any, payload: bytes) -> None:
         (entry.topic, encode(entry.record)) for entry in verdict.entries
     }
     assert [one.key for one in outputs if one.partition is None] == [
-        entry.key for entry in verdict.entries if entry.key is not None
+        entry.key for entry in verdict.entries if entry.key is not None and kind != "interaction"
     ]
+
+
+def test_a_door_that_was_away_for_one_partition_makes_no_record_late() -> None:
+    """Three users for 100 s; the partition of submissions of the first is admitted 60 s after the others."""
+    door, partitions = stage(partitions=3), range(3)
+    states = {part: door.restore(part, {}) for part in partitions}
+    sent = []
+    for second in range(100):
+        for part in partitions:
+            at_ms = NOW_MS + 1_000 * second
+            value = item(id=f"{part}-{second}", user=f"u{part}", event_time=at_ms)
+            admitted_s = max(second, 70) if part == 0 and second >= 10 else second
+            sent.append((admitted_s, message(value, second, partition=part, timestamp_ms=at_ms)))
+    came: dict[int | None, list[Interaction]] = {}
+    for _, one in sorted(sent, key=lambda pair: pair[0]):
+        for output in run(door, states[one.partition], [one]):
+            place = partition_of(output.key, 3) if output.partition is None else output.partition
+            came.setdefault(place, []).append(output.record)
+    assert sorted(came) == [0, 1, 2]
+    for records_there in came.values():
+        times = [record.event_time_ms for record in records_there]
+        assert times == sorted(times)
+        assert len({record.user for record in records_there}) == 1
 
 
 def test_a_release_goes_to_every_partition_beside_the_data() -> None:

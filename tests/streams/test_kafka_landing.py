@@ -94,7 +94,9 @@ def test_a_quiet_life_commits_before_and_after_for_all_partitions_at_once() -> N
     begun, done = member.commits
     assert begun.keys() == done.keys() == world.logs.keys()
     for where, (offset, metadata) in begun.items():
-        assert (offset, metadata) == (0, f"plumbline-land-1 before {world.end(where) - 1}")
+        topic_id = world.topic_ids[where[0]]
+        assert (offset, metadata) == (0, f"plumbline-land-1 before {world.end(where) - 1} of {topic_id}")
+        assert done[where] == (world.end(where), f"plumbline-land-1 of {topic_id}")
     assert lander.landed() == {where: world.end(where) for where in world.logs}
     assert lander.counts.rows["labels"] == 8
 
@@ -130,7 +132,7 @@ def test_an_outcome_nobody_knows_ends_the_process_and_commits_nothing_more() -> 
     world.store.faults = iter(["unknown_after"])
     with pytest.raises(StoreError):
         asyncio.run(live(world))
-    assert any(metadata for _, metadata in world.committed.values())
+    assert any(" before " in metadata for _, metadata in world.committed.values())
     asyncio.run(live(world))
     assert sorted(world.store.rows) == world.expected()
 
@@ -162,7 +164,7 @@ def test_a_refused_topic_holds_up_nobody_and_lands_when_it_may() -> None:
     async def run() -> None:
         living = asyncio.create_task(live(world, batch=200))
         async with asyncio.timeout(20):
-            while world.committed.get((CARDS, 0)) != (world.end((CARDS, 0)), ""):
+            while not world.has_landed((CARDS, 0)):
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.2)
         assert "labels" not in {table for table, *_ in world.store.rows}
@@ -200,7 +202,7 @@ def test_what_retention_took_is_told_and_only_passed_by_when_accepted() -> None:
     world = World()
     for index in range(6):
         world.write((CARDS, 0), [card(f"c{index}")])
-    world.committed[(CARDS, 0)] = (1, "plumbline-land-1 before 4")
+    world.committed[(CARDS, 0)] = (1, "plumbline-land-1 before 4 of id-c")
     world.starts[(CARDS, 0)] = 3
     del world.logs[(CARDS, 0)][:3]
     with pytest.raises(LedgerError, match=r"offsets 1 to 2 of p\.scorecards\.v1/0 .* --accept-loss"):
@@ -211,7 +213,10 @@ def test_what_retention_took_is_told_and_only_passed_by_when_accepted() -> None:
     assert "id-c/p.scorecards.v1/0/1-4/scorecards" in world.store.tokens  # what was begun keeps its name
 
 
-@pytest.mark.parametrize("committed", [(1, "somebody else's"), (9, ""), (1, "plumbline-land-1 before 9")])
+@pytest.mark.parametrize(
+    "committed",
+    [(1, "somebody else's"), (9, ""), (1, "plumbline-land-1 before 9 of id-c"), (2, "plumbline-land-1 before 1")],
+)
 def test_a_ledger_that_cannot_be_gone_on_from_is_an_error(committed: tuple[int, str]) -> None:
     world = World()
     world.write((CARDS, 0), [card("c")] * 3, limit=1)
@@ -239,7 +244,7 @@ def test_partitions_leave_after_the_flush_at_hand_and_nothing_of_them_is_kept() 
         world.store.gate.set()
         await leaving
         assert lander.landed() == {}
-        assert all(metadata == "" for _, metadata in world.committed.values())
+        assert all(" before " not in metadata for _, metadata in world.committed.values())
         feeding.cancel()
         lander.stop(0.0)
         await running

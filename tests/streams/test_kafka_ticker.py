@@ -16,10 +16,19 @@ class MemoryLog:
     def __init__(self, partitions: int) -> None:
         self.rows = [[] for _ in range(partitions)]
         self.scored: dict[int, Reached] = {}
+        self.unadmitted: list[list[int]] = [[] for _ in range(partitions)]
+        self.arriving: dict[int, int] = {}
         self.closed = False
 
     def reached(self):
         return self.scored
+
+    def admitted(self, partitions):
+        done = [part for part in partitions if not self.unadmitted[part]]
+        for part, at_ms in self.arriving.items():  # the door goes on while ticking looks
+            self.rows[part].append(at_ms)
+        self.arriving = {}
+        return done
 
     def drained(self, positions):
         return [part for part, offset in positions.items() if len(self.rows[part]) <= offset]
@@ -65,6 +74,31 @@ def test_an_undrained_partition_is_not_ticked():
     log.score()
     assert tick(log) == 1
     assert log.rows[1] == [1_000, 2_000, Tick(1, 9_000)]
+
+
+def test_a_partition_whose_submissions_wait_at_the_door_is_not_ticked():
+    log = MemoryLog(3)
+    log.rows[0] = [90_000]
+    log.score()
+    log.unadmitted[1] = [5_000]
+    assert tick(log) == 1
+    assert log.rows[1:] == [[], [Tick(2, 90_000)]]
+    log.score()
+    log.rows[1] += log.unadmitted[1]
+    log.unadmitted[1] = []
+    assert tick(log) == 0  # admitted, and not scored
+    log.score()
+    assert log.scored[1].watermark_ms == 5_000  # it came in time
+    assert tick(log) == 1
+
+
+def test_what_is_admitted_between_the_looks_keeps_its_partition_from_a_tick():
+    log = MemoryLog(2)
+    log.rows[0] = [90_000]
+    log.score()
+    log.arriving = {1: 5_000}
+    assert tick(log) == 0
+    assert log.rows[1] == [5_000]
 
 
 def test_silence_goes_on_with_the_wall_clock_in_steps_when_live():
