@@ -132,15 +132,19 @@ class SpooledDelivery:
                     spool.set_aside(record)
                     _log.error("a record that the broker never takes was set aside in %s", spool.directory)
             spool.acknowledge(done)
-        except (OSError, SpoolError) as error:
-            self._say_once(type(error).__name__, spool)
+        except SpoolError as error:
+            self._say_once(str(error))
+            return False
+        except OSError as error:
+            name = type(error).__name__
+            self._say_once(f"the spool {spool.directory} cannot be worked on ({name}): check its disk")
             return False
         self._failure = ""
         return done > 0
 
-    def _say_once(self, failure: str, spool: Spool) -> None:
+    def _say_once(self, failure: str) -> None:
         if failure != self._failure:
-            _log.error("the spool %s cannot be worked on (%s): check its disk", spool.directory, failure)
+            _log.error("%s", failure)
         self._failure = failure
 
     def close(self, timeout_s: float) -> int:

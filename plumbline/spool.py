@@ -8,23 +8,20 @@ import contextlib
 import fcntl
 import os
 import threading
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
-from struct import Struct as Layout
-from typing import IO, Final, Self
+from typing import Final, Self
 
 import msgspec
 from msgspec import Struct
 
 from plumbline.delivery import ClientError
+from plumbline.frames import check_frames, frame, goes_on, read_frame
 from plumbline.keys import Kind
 
-_FRAME: Final = Layout("<II")  # length and CRC-32 of what follows
 _SEGMENT_BYTES: Final = 8_388_608
 _MOST_PROCESSES: Final = 10_000
-_LONGEST_RECORD: Final = 67_108_864
 _CURSOR, _LOCK, _REFUSED = "cursor", "lock", "refused"
 
 
@@ -67,7 +64,7 @@ class Spool:
     ------
     SpoolError
         If a segment is damaged. The last one may end within a record: nobody was told that this one was kept,
-        and it is cut off.
+        and it is cut off. One that goes on with whole records behind such a place is damaged.
     BlockingIOError
         If another process holds it.
     OSError
@@ -165,25 +162,39 @@ class Spool:
         self._sizes[number] = start + len(blob)
 
     def peek(self, *, records: int, max_bytes: int) -> list[Waiting]:
-        """Return the oldest records, at most so many and about so many bytes; they go on waiting."""
+        """Return the oldest records, at most so many and about so many bytes; they go on waiting.
+
+        Raises
+        ------
+        SpoolError
+            If what comes next is damaged: it stays where it is, and so does all behind it.
+        """
         with self._mutex:
             self._ends = []
             found: list[Waiting] = []
-            number, offset = self._position
-            for segment in sorted(self._sizes):
-                if segment < number:
-                    continue
-                start = offset if segment == number else 0
-                with self._segment(segment).open("rb") as file:
-                    file.seek(start)
-                    while len(found) < records and max_bytes > 0:
-                        framed = _read_frame(file)
-                        if framed is None:
-                            break
-                        found.append(_DECODER.decode(framed))
-                        self._ends.append((segment, file.tell()))
-                        max_bytes -= len(framed)
+            for segment, end, framed in self._frames():
+                if framed is None:
+                    if found:
+                        break  # these first
+                    raise _damaged(self._segment(segment), end)
+                found.append(_DECODER.decode(framed))
+                self._ends.append((segment, end))
+                max_bytes -= len(framed)
+                if len(found) >= records or max_bytes <= 0:
+                    break
             return found
+
+    def _frames(self) -> Iterator[tuple[int, int, bytes | None]]:
+        """Yield segment, end and content of all that waits; None and where it begins for what is damaged."""
+        number, offset = self._position
+        for segment in sorted(one for one in self._sizes if one >= number):
+            end = offset if segment == number else 0
+            with self._segment(segment).open("rb") as file:
+                file.seek(end)
+                while end < self._sizes[segment]:
+                    framed = read_frame(file)
+                    end = end if framed is None else file.tell()
+                    yield segment, end, framed
 
     def acknowledge(self, count: int) -> None:
         """Forget the first `count` records of the last :meth:`peek`."""
@@ -232,13 +243,10 @@ class Spool:
                 path.unlink()
                 continue
             start = self._position[1] if number == self._position[0] else 0
-            count, end = _check(path, start)
+            count, end = check_frames(path, start)
             if end < path.stat().st_size:
-                if number != numbers[-1]:
-                    raise SpoolError(
-                        f"{path}: damaged at byte {end}: check the disk, keep a copy and move the file away; "
-                        "the records after that byte cannot be sent"
-                    )
+                if number != numbers[-1] or goes_on(path, end):
+                    raise _damaged(path, end)
                 os.truncate(path, end)
             self._waiting += count
             sizes[number] = end
@@ -290,30 +298,14 @@ def _close(spools: Sequence[Spool]) -> None:
 
 
 def _frame(record: Waiting) -> bytes:
-    payload = msgspec.msgpack.encode(record)
-    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+    return frame(msgspec.msgpack.encode(record))
 
 
-def _read_frame(file: IO[bytes]) -> bytes | None:
-    """Return the next record, None at the end or where there is none that is whole."""
-    head = file.read(_FRAME.size)
-    if len(head) < _FRAME.size:
-        return None
-    length, checksum = _FRAME.unpack(head)
-    if not 0 < length <= _LONGEST_RECORD:
-        return None
-    payload = file.read(length)
-    return payload if len(payload) == length and zlib.crc32(payload) == checksum else None
-
-
-def _check(path: Path, start: int) -> tuple[int, int]:
-    """Return how many whole records follow `start`, and where they end."""
-    count, end = 0, start
-    with path.open("rb") as file:
-        file.seek(start)
-        while _read_frame(file) is not None:
-            count, end = count + 1, file.tell()
-    return count, end
+def _damaged(path: Path, end: int) -> SpoolError:
+    return SpoolError(
+        f"{path}: damaged at byte {end}: check the disk, keep a copy and move the file away; "
+        "the records after that byte cannot be sent"
+    )
 
 
 def _create(path: Path) -> FileIO:

@@ -3,7 +3,7 @@
 import base64
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -115,7 +115,8 @@ def show(place: str, config: Path | None, bootstrap: str | None, *, original: bo
             raise SettingsError(
                 f"{topic}: not one of our dead letter topics: see `plumbline deadletters list`"
             )
-        same = (one for one in log.read([topic]) if (one.partition, one.offset) == (partition, offset))
+        letters = (one for one in log.read([topic]) if not one.sent)
+        same = (one for one in letters if (one.partition, one.offset) == (partition, offset))
         found = next(same, None)
     if found is None:
         raise SettingsError(f"{place}: nothing is there (any more): see `plumbline deadletters list`")
@@ -130,6 +131,7 @@ def show(place: str, config: Path | None, bootstrap: str | None, *, original: bo
 @deadletters.command()
 @_filters
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
+@click.option("--again", is_flag=True, help="Also what a redrive has sent before.")
 @_JSON
 @told_in_one_line
 def redrive(  # noqa: PLR0917 - click hands options over by position
@@ -140,28 +142,30 @@ def redrive(  # noqa: PLR0917 - click hands options over by position
     since: int | None,
     limit: int | None,
     dry_run: bool,
+    again: bool,
     as_json: bool,
 ) -> None:
     """Send dead letters to the topics they came from, once more.
 
-    A record that came several times is sent once. The door knows records by their ids, so that sending one
-    that was taken meanwhile counts nothing twice. Exit code 1 if some of those chosen cannot be sent.
+    A record that came several times is sent once, and a letter that was sent is not sent again, unless with
+    --again. Then the door knows the record by its id, as long as it remembers that (worker.recent_ids);
+    after that it would count twice. Exit code 1 if some of those chosen cannot be sent.
     """
+    filters = (origin, reason, since)
     with _open(config, bootstrap) as log:
-        chosen, kept = _sendable(log, _choose(log, origin, reason, since), limit)
-        sent = 0
-
-        def tell(_found: "Found") -> None:
-            nonlocal sent
-            sent += 1
-
-        try:
-            if not dry_run and chosen:
-                again = _choose(log, origin, reason, since)
-                log.redrive((found for found in again if found.place in chosen), tell)
-        finally:
-            _tell_redrive(len(chosen), sent, kept, dry_run=dry_run, as_json=as_json)
-    if kept:
+        if dry_run:
+            plan = _sendable(log, filters, limit, again=again)
+            _tell_redrive(plan, 0, dry_run=True, as_json=as_json)
+        else:
+            with log.redriving() as redriving:
+                plan = _sendable(log, filters, limit, again=again)
+                sent: list[str] = []
+                letters = (found for found in _choose(log, *filters) if found.place in plan.chosen)
+                try:
+                    redriving.send(letters, lambda found: sent.append(found.place))
+                finally:
+                    _tell_redrive(plan, len(sent), dry_run=False, as_json=as_json)
+    if plan.kept:
         raise SystemExit(FAILED)
 
 
@@ -177,29 +181,48 @@ def _open(config: Path | None, bootstrap: str | None) -> "DeadLetterLog":
     return DeadLetterLog(settings)
 
 
+_Filters = tuple[str | None, str | None, int | None]
+
+
 def _choose(
-    log: "DeadLetterLog", origin: str | None, reason: str | None, since: int | None
+    log: "DeadLetterLog",
+    origin: str | None,
+    reason: str | None,
+    since: int | None,
+    sent: set[str] | None = None,
 ) -> "Iterator[Found]":
+    """Yield the letters that are asked for; put into `sent` where those stand that were sent before."""
     topics = [log.topic_of(origin)] if origin else log.topics
     for found in log.read(topics, since_ms=since or 0):
-        if reason is None or (found.letter is not None and found.letter.reason == reason):
+        if found.sent:
+            if sent is not None:
+                sent.update(f"{found.topic}/{found.partition}/{offset}" for offset in found.sent)
+        elif reason is None or (found.letter is not None and found.letter.reason == reason):
             yield found
 
 
-def _sendable(
-    log: "DeadLetterLog", letters: "Iterator[Found]", limit: int | None
-) -> tuple[set[str], dict[str, int]]:
-    """Return where the latest letter of each record that can be sent stands, and how many cannot, by why."""
+class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the letters stand that are to be sent, how many were sent before, and cannot be sent, by why."""
+
+    chosen: frozenset[str]
+    sent_before: int
+    kept: dict[str, int]
+
+
+def _sendable(log: "DeadLetterLog", filters: _Filters, limit: int | None, *, again: bool) -> _Plan:
+    """Return which letters are to be sent: of each record the latest, unless it was sent before."""
     latest: dict[str, tuple[int, str]] = {}
     kept: dict[str, int] = {}
-    for found in letters:
+    sent: set[str] = set()
+    for found in _choose(log, *filters, sent):
         if why := _unsendable(log, found):
             kept[why] = kept.get(why, 0) + 1
         elif found.letter is not None:
             first, redrives = found.letter.first_place, found.letter.redrives
             latest[first] = max(latest.get(first, (-1, "")), (redrives, found.place))
     places = [place for _, place in latest.values()]
-    return set(places[:limit]), kept
+    fresh = places if again else [place for place in places if place not in sent]
+    return _Plan(chosen=frozenset(fresh[:limit]), sent_before=len(places) - len(fresh), kept=kept)
 
 
 def _unsendable(log: "DeadLetterLog", found: "Found") -> str:
@@ -212,12 +235,15 @@ def _unsendable(log: "DeadLetterLog", found: "Found") -> str:
     return "they have no value" if letter.value is None else ""
 
 
-def _tell_redrive(chosen: int, sent: int, kept: Mapping[str, int], *, dry_run: bool, as_json: bool) -> None:
+def _tell_redrive(plan: _Plan, sent: int, *, dry_run: bool, as_json: bool) -> None:
+    chosen, before, kept = len(plan.chosen), plan.sent_before, plan.kept
     if as_json:
-        told = {"chosen": chosen, "sent": sent, "dry_run": dry_run, "kept": kept}
+        told = {"chosen": chosen, "sent": sent, "sent_before": before, "dry_run": dry_run, "kept": kept}
         click.echo(msgspec.json.encode(told))
         return
     click.echo(f"{chosen} would be sent" if dry_run else f"{sent} of {chosen} sent")
+    if before:
+        click.echo(f"{before} not sent: a redrive has sent them before: add --again", err=True)
     for why, count in kept.items():
         click.echo(f"{count} not sent: {why}", err=True)
 

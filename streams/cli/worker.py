@@ -16,6 +16,7 @@ from streams.kafka.fleet import Fleet
 from streams.kafka.flood import FloodError, parse_accepted
 from streams.kafka.land_fence import FencedError
 from streams.kafka.land_ledger import LedgerError
+from streams.kafka.layout import check_message_sizes
 from streams.kafka.worker import BUILDERS, WorkerOptions, run_worker
 from streams.listener import PortError
 from streams.settings import Settings, SettingsError
@@ -93,6 +94,7 @@ def worker(  # noqa: PLR0917 - click hands them over by name
     """  # noqa: D301 - click wants the character itself
     try:
         settings = settings_from(config, data_dir)
+        check_message_sizes(settings)
         names = parse_stages(stages)
         options = WorkerOptions(
             instance_id=instance_id, accept_loss=accept_loss, accept_floods=parse_accepted(accept_flood)
@@ -103,6 +105,7 @@ def worker(  # noqa: PLR0917 - click hands them over by name
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for library, level in _LOG_LEVELS.items():
         logging.getLogger(library).setLevel(level)
+    logging.getLogger("asyncio").addFilter(is_news)
     if len(names) == 1:
         _run_one(settings, names[0], options, with_parent=with_parent)
     shared = ["worker", "--with-parent", "--id", instance_id]
@@ -135,6 +138,16 @@ def parse_stages(text: str) -> list[str]:
     if not names:
         raise SettingsError(f"--stages: names none; there are {', '.join(BUILDERS)}")
     return sorted(names, key=list(BUILDERS).index)
+
+
+def is_news(entry: logging.LogRecord) -> bool:
+    """Return whether what asyncio reports is news: not what the clients leave behind when a worker ends.
+
+    A failure of theirs was raised, and is told in one line; what is still open ends with the process.
+    """
+    error = entry.exc_info[1] if entry.exc_info else None
+    told = type(error).__module__.startswith("aiokafka.")
+    return not told and not entry.getMessage().startswith("Unclosed AIOKafka")
 
 
 def _run_one(settings: Settings, stage: str, options: WorkerOptions, *, with_parent: bool) -> NoReturn:

@@ -13,7 +13,7 @@ from streams.acting import Copies, fresh_copies, key_of_action
 from streams.kafka.dead_letters import DeadLetter, dead_letter_record
 from streams.kafka.envelope import Origin, seal
 from streams.kafka.errors import BrokerError
-from streams.kafka.layout import state_name, topic_name
+from streams.kafka.layout import dead_letter_name, largest_record_bytes, state_name, topic_name
 from streams.kafka.state_records import Position, StateFormatError, StateRecords
 from streams.kafka.transactions import Outgoing, TransactionalWriter, read_partitions
 from streams.response.copies import START, CopiedTable
@@ -112,7 +112,8 @@ class ActionCopies:
         buried = {**self._buried, str(partition): next_place}
         outgoing = []
         for letter in letters:
-            raw = dead_letter_record(letter, self._settings.partitions)
+            limit_bytes = largest_record_bytes(dead_letter_name(letter.topic), self._settings)
+            raw = dead_letter_record(letter, self._settings.partitions, limit_bytes=limit_bytes)
             outgoing.append(Outgoing(raw.topic, raw.partition, raw.value, raw.key, raw.headers))
         await self._write(outgoing, {_BURIED: msgspec.json.encode(buried)})
         self._buried = buried

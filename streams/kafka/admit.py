@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
+from detectors.records import Interaction
 from detectors.records.ids import derive_id
 from detectors.redaction import Redactor, key_id
 from detectors.stages import Delivery, Output, StageState
@@ -52,7 +53,8 @@ class AdmitStage:
     """The door as a stage over raw Kafka records; its outputs are records and dead letters.
 
     A record without an id gets one from the place where it first stood, so that it keeps it when it is sent
-    again. ``received_at_ms`` is the time the broker wrote it down.
+    again. ``received_at_ms`` is the time the broker wrote it down. An interaction goes to the partition with
+    the number of its submission's, control records to every one, all else to that of its deployment.
 
     Parameters
     ----------
@@ -111,7 +113,7 @@ class AdmitStage:
                 outputs.append(bury(message, stage=self.name, reason=outcome.code, text=outcome.message))
             else:
                 counts[ACCEPTED if outcome else DUPLICATE] += 1
-                outputs += [output for entry in outcome for output in self._outputs(entry)]
+                outputs += [one for entry in outcome for one in self._outputs(entry, message.partition)]
         state.recent.add(list(fresh), list(fresh.values()))
         for kind, count in counts.items():
             if count:
@@ -150,12 +152,15 @@ class AdmitStage:
             return verdict.entries
         return () if seen == content else CONFLICT
 
-    def _outputs(self, entry: Entry) -> list[Output]:
+    def _outputs(self, entry: Entry, partition: int) -> list[Output]:
+        if isinstance(entry.record, Interaction):
+            # Its submission was keyed by the same user or conversation. A partition of interactions that
+            # mixed those of several would take the time of the fastest, and what the others bring for late.
+            return [Output(topic=entry.topic, partition=partition, record=entry.record)]
         if entry.key is not None:
             return [Output(topic=entry.topic, key=entry.key, record=entry.record)]
         return [
-            Output(topic=entry.topic, partition=partition, record=entry.record)
-            for partition in range(self._partitions)
+            Output(topic=entry.topic, partition=each, record=entry.record) for each in range(self._partitions)
         ]
 
 

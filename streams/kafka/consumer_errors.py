@@ -1,4 +1,4 @@
-"""What the errors of a group's member mean, in one line with the remedy."""
+"""What the errors of a group's member, and of a writer, mean; in one line with the remedy."""
 
 from typing import Final
 
@@ -16,6 +16,12 @@ _REFUSALS: Final = (
     kafka_errors.TransactionalIdAuthorizationFailed,
     kafka_errors.UnsupportedSaslMechanismError,
 )
+_LOGIN: Final = (
+    kafka_errors.AuthenticationFailedError,
+    kafka_errors.SaslAuthenticationFailed,
+    kafka_errors.UnsupportedSaslMechanismError,
+)
+_TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
 def explain(error: BaseException, settings: KafkaSettings, group: str) -> BaseException:
@@ -31,12 +37,38 @@ def explain(error: BaseException, settings: KafkaSettings, group: str) -> BaseEx
             "or set kafka.topic_prefix"
         )
     if isinstance(error, _REFUSALS):
-        who = repr(settings.sasl_username) if settings.sasl_username else "this client"
-        return BrokerError(
-            f"kafka: {who} is refused ({type(error).__name__}): allow it Read on group {group} and its topics"
-        )
+        return _refused(error, settings, f"allow it Read on group {group} and its topics")
     if isinstance(error, kafka_errors.KafkaError):
         return BrokerError(
             f"kafka: group {group} cannot go on ({type(error).__name__}): see the broker's log"
         )
     return error
+
+
+def explain_client(error: kafka_errors.KafkaError, settings: KafkaSettings, name: str) -> BrokerError:
+    """Return what `error` means for a writer, or a reader of state, called `name`."""
+    prefix = settings.topic_prefix
+    if isinstance(error, _TOO_LARGE):
+        return BrokerError(
+            f"kafka: {name}: the broker refuses a record as too large ({type(error).__name__}): its topic "
+            f"takes less than kafka.max_message_bytes = {settings.max_message_bytes}: raise the topic's "
+            "max.message.bytes, and see `plumbline topics check`"
+        )
+    if isinstance(error, _REFUSALS) and not isinstance(error, _LOGIN):
+        return _refused(
+            error,
+            settings,
+            f"{name} needs Read, Write and Describe on topics {prefix}.*, Read on groups {prefix}.*, and "
+            f"Write and Describe on TransactionalId {prefix}.*",
+        )
+    if isinstance(error, _LOGIN):
+        return _refused(error, settings, "check user name, password and kafka.sasl_mechanism")
+    return BrokerError(
+        f"kafka: {name} cannot go on ({type(error).__name__}): see the broker's log; a new start goes on "
+        "from what was committed"
+    )
+
+
+def _refused(error: BaseException, settings: KafkaSettings, remedy: str) -> BrokerError:
+    who = repr(settings.sasl_username) if settings.sasl_username else "this client"
+    return BrokerError(f"kafka: {who} is refused ({type(error).__name__}): {remedy}")

@@ -1,17 +1,29 @@
-"""Dead letters on a broker: read without a group, so that nobody's place moves, and sent again."""
+"""Dead letters on a broker: read without a group, so that nobody's place moves, and sent again.
+
+What was sent again is remembered beside it: a mark, in the same transaction, in the partition of the letter,
+where it stays at least as long. Its value is a JSON list of the offsets of the letters that were sent.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self
 
+import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 from msgspec import Struct
 
 from streams.kafka.connection import client_options
-from streams.kafka.dead_letters import DeadLetter, NotADeadLetterError, RawOutput, read_dead_letter, redriven
+from streams.kafka.dead_letters import (
+    PREFIX,
+    DeadLetter,
+    NotADeadLetterError,
+    RawOutput,
+    read_dead_letter,
+    redriven,
+)
 from streams.kafka.errors import BrokerError
 from streams.kafka.layout import (
     DEAD_LETTER_ROOM_BYTES,
@@ -28,16 +40,24 @@ _RETRY_MS: Final = 500
 _POLL_MS: Final = 500
 _SILENT_POLLS: Final = 40
 _SENT_TOGETHER: Final = 100
+_MARK: Final = f"{PREFIX}sent"
+"""The header of a mark."""
+_FENCED: Final = (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError)
+_MARKS: Final = msgspec.json.Decoder(tuple[int, ...])
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """A record of a dead letter topic, where it stands, and what it holds; None: it does not say."""
+    """A record of a dead letter topic, where it stands, and what it holds; None: it does not say.
+
+    A mark holds no letter: ``sent`` are the offsets of those of its partition that were sent again.
+    """
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int
     letter: DeadLetter | None
+    sent: tuple[int, ...] = ()
 
     @property
     def place(self) -> str:
@@ -121,7 +141,7 @@ class DeadLetterLog:
         return found
 
     def read(self, topics: Sequence[str], *, since_ms: int = 0) -> Iterator[Found]:
-        """Yield what `topics` hold now, written at `since_ms` or later, partition by partition.
+        """Yield what `topics` hold now, written at `since_ms` or later, partition by partition; marks too.
 
         Raises
         ------
@@ -162,19 +182,23 @@ class DeadLetterLog:
             for record in self._consumer.poll(timeout_ms=_POLL_MS).get(where, ()):
                 yield _found(record)
 
-    def redrive(self, chosen: Iterable[Found], told: Callable[[Found], None]) -> None:
-        """Send the letters of `chosen` to their origins, and tell of each that a broker has acknowledged.
+    @contextmanager
+    def redriving(self) -> Iterator["Redrive"]:
+        """Yield what sends letters again; whoever did so until now cannot go on.
+
+        Choose the letters within: marks that were written before are then all there to be read.
 
         Raises
         ------
         BrokerError
-            If the broker refuses one; those told of before are sent.
+            If the broker refuses.
         """
+        name = f"{self._settings.kafka.topic_prefix}.redrive"
         with told_by_broker(self._settings.kafka):
             producer = KafkaProducer(
                 **self._options,
                 acks="all",
-                enable_idempotence=True,
+                transactional_id=name,
                 delivery_timeout_ms=2 * _TIMEOUT_MS,
                 request_timeout_ms=_TIMEOUT_MS,
                 max_block_ms=_TIMEOUT_MS,
@@ -182,16 +206,68 @@ class DeadLetterLog:
                 allow_auto_create_topics=False,
             )
             try:
-                waiting = iter(chosen)
-                while part := list(islice(waiting, _SENT_TOGETHER)):
-                    futures = [_send(producer, redriven(found.letter)) for found in part if found.letter]
-                    for found, future in zip(part, futures, strict=True):
-                        origin = found.letter.topic if found.letter else ""
-                        with _told_by_right(self._settings.kafka, "Write", origin):
-                            future.get(timeout=2 * _TIMEOUT_MS / 1000)
-                        told(found)
+                with _told_by_right(self._settings.kafka, "Write", f"with the TransactionalId {name}"):
+                    producer.init_transactions()
+                yield Redrive(producer, self._settings.kafka)
             finally:
                 producer.close(timeout=_TIMEOUT_MS / 1000)
+
+
+class Redrive:
+    """Sends letters again, each with its mark in one transaction; of :meth:`DeadLetterLog.redriving`."""
+
+    def __init__(self, producer: KafkaProducer, settings: KafkaSettings) -> None:
+        self._producer, self._settings = producer, settings
+
+    def send(self, chosen: Iterable[Found], told: Callable[[Found], None]) -> None:
+        """Send the letters of `chosen` to their origins, and tell of each that is committed.
+
+        Raises
+        ------
+        BrokerError
+            If the broker refuses one, or somebody else sends letters again by now; those told of are sent.
+        """
+        waiting = iter(chosen)
+        while part := list(islice(waiting, _SENT_TOGETHER)):
+            self._producer.begin_transaction()
+            try:
+                self._write(part)
+                self._producer.commit_transaction()
+            except _FENCED as error:
+                raise BrokerError(
+                    "deadletters: another redrive has begun, which ended this one: run it again after that"
+                ) from error
+            except BaseException:
+                with suppress(kafka_errors.KafkaError):
+                    self._producer.abort_transaction()
+                raise
+            for found in part:
+                told(found)
+
+    def _write(self, part: Sequence[Found]) -> None:
+        outputs = [redriven(found.letter) for found in part if found.letter is not None]
+        marks: dict[tuple[str, int], list[int]] = {}
+        for found in part:
+            marks.setdefault((found.topic, found.partition), []).append(found.offset)
+        outputs += [_mark(*where, offsets) for where, offsets in marks.items()]
+        sent: list[tuple[str, Any]] = []
+        try:
+            for output in outputs:
+                sent.append((output.topic, _send(self._producer, output)))  # noqa: PERF401 - known if one fails
+        except kafka_errors.KafkaError:
+            self._wait(sent)  # what was sent before says what is wrong, this only that something is
+            raise
+        self._wait(sent)
+
+    def _wait(self, sent: Sequence[tuple[str, Any]]) -> None:
+        for topic, future in sent:
+            with _told_by_right(self._settings, "Write", topic):
+                future.get(timeout=2 * _TIMEOUT_MS / 1000)
+
+
+def _mark(topic: str, partition: int, offsets: Sequence[int]) -> RawOutput:
+    value = msgspec.json.encode(offsets)
+    return RawOutput(topic=topic, partition=partition, key=None, value=value, headers=((_MARK, b"1"),))
 
 
 @contextmanager
@@ -199,7 +275,10 @@ def _told_by_right(settings: KafkaSettings, right: str, topic: str) -> Iterator[
     """Name the right that is missing: a refusal itself does not say of which right it is."""
     try:
         yield
-    except kafka_errors.TopicAuthorizationFailedError as error:
+    except (
+        kafka_errors.TopicAuthorizationFailedError,
+        kafka_errors.TransactionalIdAuthorizationFailedError,
+    ) as error:
         who = repr(settings.sasl_username) if settings.sasl_username else "this client"
         raise BrokerError(
             f"kafka: {who} is not allowed to {right.lower()} {topic}: allow it {right}"
@@ -228,10 +307,19 @@ def _found(record: Any) -> Found:
         letter = read_dead_letter(headers, record.value, record.key)
     except NotADeadLetterError:
         letter = None
+    is_mark = letter is None and _MARK in dict(headers)
     return Found(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         timestamp_ms=record.timestamp,
         letter=letter,
+        sent=_read_mark(record.value) if is_mark else (),
     )
+
+
+def _read_mark(value: bytes | None) -> tuple[int, ...]:
+    try:
+        return _MARKS.decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()  # not of ours: it is shown as what it is, a record that does not say where it came from

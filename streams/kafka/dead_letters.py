@@ -4,13 +4,17 @@ A dead letter keeps key, value and headers of the record and adds headers that b
 It holds what a user may have written, so that neither its repr nor any text made here shows its content.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import islice
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.kafka.envelope import RawMessage
-from streams.kafka.layout import dead_letter_name
+from streams.kafka.layout import dead_letter_name, largest_record_bytes, record_bytes
+from streams.settings import KafkaSettings
 
 PREFIX: Final = "plumbline-dlq-"
 """Reserved: a header of the original record that begins so is not kept."""
@@ -47,8 +51,16 @@ _DIALECTS: Final = (
         for name in ("topic", "partition", "offset", "", "", "exception", "message")
     ),
 )
+LEFT_BEHIND: Final = "record_too_large"
+"""The reason of a dead letter whose record did not fit into its topic: of its content are size and digest."""
+_VALUE_BYTES: Final = f"{PREFIX}value-bytes"
+_VALUE_DIGEST: Final = f"{PREFIX}value-sha256"
+_KEPT_BYTES: Final = 1_024
+"""The longest key, and the longest header, that is kept of a record that did not fit."""
+_KEPT_HEADERS: Final = 16
 _ADDED: Final = (PREFIX, "__connect.errors.", "kafka_dlt-", "__streams.errors.")
 _LONGEST_TEXT: Final = 200
+_DEFAULT_LIMIT_BYTES: Final = largest_record_bytes(dead_letter_name(""), KafkaSettings())
 
 
 class NotADeadLetterError(ValueError):
@@ -159,10 +171,14 @@ def dead_letter_headers(letter: DeadLetter) -> Headers:
     return kept + tuple((PREFIX + name, text.encode("utf-8", "replace")) for name, text in said.items())
 
 
-def dead_letter_record(letter: DeadLetter, partitions: int) -> RawOutput:
+def dead_letter_record(
+    letter: DeadLetter, partitions: int, *, limit_bytes: int = _DEFAULT_LIMIT_BYTES
+) -> RawOutput:
     """Return the Kafka record of `letter`, for a dead letter topic of so many `partitions`.
 
-    It goes to the partition of its origin; a foreign origin with more partitions wraps around.
+    It goes to the partition of its origin; a foreign origin with more partitions wraps around. A record may
+    be larger than any message: it was compressed when it was sent. What takes more than `limit_bytes` is left
+    behind: its reason is ``record_too_large``, and headers hold size and SHA-256 of its value.
 
     Examples
     --------
@@ -171,12 +187,40 @@ def dead_letter_record(letter: DeadLetter, partitions: int) -> RawOutput:
     >>> dead_letter_record(letter, 4)
     RawOutput(a.dlq/1)
     """
+    headers = dead_letter_headers(letter)
+    if record_bytes(letter.key, letter.value, headers) > limit_bytes:
+        value = letter.value or b""
+        letter = _left_behind(letter)
+        headers = (
+            *dead_letter_headers(letter),
+            (_VALUE_BYTES, str(len(value)).encode()),
+            (_VALUE_DIGEST, sha256(value).hexdigest().encode()),
+        )
     return RawOutput(
         topic=dead_letter_name(letter.topic),
         partition=letter.partition % partitions,
         key=letter.key,
         value=_content(letter),
-        headers=dead_letter_headers(letter),
+        headers=headers,
+    )
+
+
+def _left_behind(letter: DeadLetter) -> DeadLetter:
+    """Return `letter` without its value, and without what else of it is long."""
+
+    def short() -> Iterator[tuple[str, bytes]]:
+        for name, held in letter.headers:
+            if len(name.encode("utf-8", "surrogatepass")) + len(held or b"") <= _KEPT_BYTES:
+                yield name, held
+
+    said = f"its content was left behind, it fits no message; it was refused as {letter.reason}"
+    return replace(
+        letter,
+        key=letter.key if len(letter.key or b"") <= _KEPT_BYTES else None,
+        value=None,
+        headers=tuple(islice(short(), _KEPT_HEADERS)),
+        reason=LEFT_BEHIND,
+        message=said[:_LONGEST_TEXT],
     )
 
 
@@ -190,7 +234,8 @@ def read_dead_letter(
 ) -> DeadLetter:
     """Return the dead letter that a record of a dead letter topic holds.
 
-    Known are our own headers, and those of Kafka Connect, Spring and Kafka Streams.
+    Known are our own headers, and those of Kafka Connect, Spring and Kafka Streams. A record whose content
+    was left behind has no value.
 
     Raises
     ------
@@ -229,7 +274,7 @@ def _read(
         offset=place[1],
         timestamp_ms=_number(timestamp, default=0),
         key=key,
-        value=value,
+        value=None if _VALUE_BYTES in named else value,
         headers=tuple((name, content) for name, content in headers if not name.startswith(_ADDED)),
         stage=_text(stage),
         reason=_text(reason) or "unknown",

@@ -27,6 +27,7 @@ from msgspec import Struct
 from yarl import URL
 
 from streams.kafka.errors import BrokerError
+from streams.kafka.membership import watch_name
 
 PINNED: Final = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
 _BUFFERED: Final = 4  # messages between fetching and the agent; each holds a whole fetch
@@ -83,6 +84,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
         """Connect; from then on whatever ends the membership ends the app, where aiokafka would wait."""
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
+        watch_name(coordinator, self.app.consumer_options, self.app.owner.fail)
         push = coordinator._push_error_to_user
 
         def tell(error: BaseException) -> Any:
@@ -101,14 +103,16 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
     async def _fetch_records(self, consumer: AIOKafkaConsumer, active: Any, **limits: Any) -> Any:  # type: ignore[override]
         positions = _positions_of(consumer)
-        if positions is None:
+        if held := self.app.owner.held():
+            active = active - held
+        if positions is None or not active:
             await asyncio.sleep(_RETRY_S)
             return {}
         self.began = {tp: (position, self.turns.get(tp, 0)) for tp, position in positions.items()}
         try:
             records = await super()._fetch_records(consumer, active, **limits)
         except (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError):
-            if self.consumer.flow_active:
+            if self.consumer.flow_active and not self.app.owner.held():
                 raise
             return {}  # of a partition that was just assigned: where to begin is about to be said
         positions = _positions_of(consumer) or {}
@@ -281,6 +285,10 @@ class Owner(Protocol):
 
     async def seek_on(self) -> None:
         """Seek every partition to where it goes on."""
+
+    def held(self) -> frozenset[Any]:
+        """Return the partitions of which nothing is to be handed on yet; called from any thread."""
+        ...
 
     def fail(self, error: BaseException) -> None:
         """Know that the app cannot go on; called from any thread."""

@@ -6,12 +6,12 @@ and fetched again, whatever happened in between.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.kafka.connection import client_options, reach_broker
@@ -19,6 +19,7 @@ from streams.kafka.consumer_errors import explain
 from streams.kafka.envelope import RawMessage
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_batches import CommitRefusedError, check_versions, make_app, thread_of
+from streams.kafka.membership import Assignor
 from streams.kafka.watchdog import unassigned_limit_s
 from streams.settings import KafkaSettings
 
@@ -64,7 +65,8 @@ class ConsumerApp:
     on_assigned, on_revoked
         Called when partitions have come, before any of their records (:meth:`seek` says where to begin; by
         default at the committed offset, else at the log's start), and before they go. No batch is at hand
-        then. The group waits meanwhile, at most for `session_s`.
+        then. The group waits meanwhile, at most for `session_s`, and this member gives no sign of life: who
+        needs longer calls :meth:`hold`, returns, and seeks when it is ready.
 
     Attributes
     ----------
@@ -75,6 +77,8 @@ class ConsumerApp:
         begins to move until it has said so, however long that takes.
     rebalances
         How often partitions were assigned.
+    heard_s
+        ``time.monotonic()`` of the last answer about the ends of the log.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class ConsumerApp:
         self._options: dict[str, Any] = client_options(settings) | {
             "group_id": group,
             "group_instance_id": instance_id or None,
-            "partition_assignment_strategy": [RoundRobinPartitionAssignor],
+            "partition_assignment_strategy": [Assignor],
             "enable_auto_commit": False,
             "auto_offset_reset": "none",
             "isolation_level": "read_committed",
@@ -112,11 +116,15 @@ class ConsumerApp:
         self._next: dict[Where, int] = {}
         self._turn: dict[Where, int] = {}
         self._assigned: set[Where] = set()
+        self._held: frozenset[Where] = frozenset()
+        self._app: Any = None
+        self._left = False
         self._generation = -1
         self._lock = asyncio.Lock()
         self.leaving = asyncio.Event()
         self.placed = False
         self.rebalances = 0
+        self.heard_s = time.monotonic()
 
     @property
     def _request_s(self) -> float:
@@ -212,9 +220,18 @@ class ConsumerApp:
             self._ended.set_exception(explain(error, self._settings, self._group))
             self._ended.exception()  # it may be that nobody waits
 
+    async def leave(self) -> None:
+        """End the batch at hand and hand nothing on any more, ever; the membership goes on until the stop."""
+        self._left = True
+        self.leaving.set()
+        async with self._lock:
+            pass
+
     async def stop(self) -> None:
         """End the batch at hand, then the membership; who comes back under its name finds its partitions."""
-        self.leaving.set()
+        await self.leave()
+        if self._app is None:  # it never came to a start
+            return
         async with self._lock:
             await self._app.stop()
         if not self._ended.done():
@@ -227,6 +244,7 @@ class ConsumerApp:
         async with self._lock:
             self._next.clear()
             self._turn.clear()
+            self._held = frozenset()
             gone, self._assigned = self._assigned, set()
             if gone and not self._ended.done():
                 await self._guarded(self._on_revoked(gone | {(tp.topic, tp.partition) for tp in revoked}))
@@ -236,7 +254,9 @@ class ConsumerApp:
         self._generation, self._assigned = generation, {(tp.topic, tp.partition) for tp in assigned}
         self.placed = True
         self.rebalances += 1
-        if not self._ended.done() and await self._guarded(self._on_assigned(set(self._assigned))):
+        if self._left or self._ended.done():
+            return
+        if await self._guarded(self._on_assigned(set(self._assigned))) and not self._left:
             self.leaving.clear()
 
     async def _guarded(self, callback: Awaitable[None]) -> bool:
@@ -249,19 +269,28 @@ class ConsumerApp:
 
     async def seek_on(self) -> None:
         """Seek every partition to where its callback is: called by Faust before records flow."""
-        unsaid = self._assigned - self._next.keys()
+        unsaid = self._assigned - self._next.keys() - self._held
         committed = await self.committed(unsaid) if unsaid else {}
         for where in unsaid:
             at = committed[where]
             self._next[where] = at[0] if at is not None else (await self.bounds([where]))[where][0]
-        for where in self._assigned & self._next.keys():
+        for where in (self._assigned & self._next.keys()) - self._held:
             await self.seek(where, self._next[where])
 
     async def seek(self, where: Where, offset: int) -> None:
-        """Go on with `where` at `offset`."""
+        """Go on with `where` at `offset`; if it was held, it is not any more."""
         tp = TopicPartition(*where)
         turns = await self._in_thread(thread_of(self._app).seek_all({tp: offset}))
         self._next[where], self._turn[where] = offset, turns[tp]
+        self._held -= {where}
+
+    def hold(self, places: Collection[Where]) -> None:
+        """Hand on nothing of `places` until each was sought, or goes; for use in `on_assigned`."""
+        self._held |= frozenset(places)
+
+    def held(self) -> frozenset[Any]:
+        """Return the partitions that are held, as aiokafka names them."""
+        return frozenset(TopicPartition(*where) for where in self._held)
 
     async def commit(self, offsets: Mapping[Where, tuple[int, str]]) -> None:
         """Commit offset and metadata of partitions, as the member that was assigned them.
@@ -288,6 +317,7 @@ class ConsumerApp:
         """
         tps = [TopicPartition(*where) for where in places]
         found = await self._in_thread(thread_of(self._app).bounds_of(tps)) if tps else {}
+        self.heard_s = time.monotonic()
         return {(tp.topic, tp.partition): at for tp, at in found.items()}
 
     def assignment(self) -> set[Where]:
@@ -314,12 +344,5 @@ class ConsumerApp:
 
 
 def _raw(record: Any) -> RawMessage:
-    return RawMessage(
-        record.topic,
-        record.partition,
-        record.offset,
-        record.timestamp,
-        record.key,
-        record.value,
-        tuple(record.headers),
-    )
+    at = (record.topic, record.partition, record.offset, record.timestamp)
+    return RawMessage(*at, record.key, record.value, tuple(record.headers))

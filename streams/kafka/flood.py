@@ -21,7 +21,8 @@ class FloodGauge:
     """Counts good and bad records of one partition within a minute of record time.
 
     It is part of the partition's state: a restart in the middle of a flood must not begin to count afresh, or
-    each restart would let some more through. Record time that goes back counts into the newest second.
+    each restart would let some more through. Record time that goes back counts into the newest second; where
+    it goes back by more than the minute, the newest was a stray one, and what was counted counts from here.
 
     Parameters
     ----------
@@ -48,6 +49,10 @@ class FloodGauge:
     def add(self, timestamp_ms: int, good: int, bad: int) -> bool:
         """Count records of that time; return whether it is a flood now."""
         second = timestamp_ms // 1000
+        if self._seconds and second < self._seconds[-1][0] - _WINDOW_S:
+            held = self.counts()
+            self._seconds.clear()
+            self._seconds.append((second, *held))
         if self._seconds and second <= self._seconds[-1][0]:
             second, good_before, bad_before = self._seconds.pop()
             self._seconds.append((second, good_before + good, bad_before + bad))

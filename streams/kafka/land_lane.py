@@ -7,18 +7,22 @@ from typing import Any, Final
 from msgspec import Struct
 
 from detectors.records.codec import Record
+from streams.kafka.desk import held_bytes
 from streams.kafka.envelope import EnvelopeError, RawMessage, place_of, unseal
 from streams.kafka.land_ledger import LedgerError, Mark, Range, Where
 from streams.landing_rows import LANDED, rows_of
 
 LANE_BYTES: Final = 4_194_304
-"""Of stored content that one partition may have waiting; a Kafka record more ends it."""
+"""That one partition may have waiting, as :func:`held_bytes` counts; a Kafka record more ends it."""
 
 Columns = Mapping[str, list[Any]]
 
 
 class Arrival(Struct, frozen=True):
-    """One Kafka record, read; ``unreadable`` is it again where it holds no records of ours."""
+    """One Kafka record, read: what it costs to keep, in bytes, and what it holds.
+
+    ``unreadable`` is it again where it holds no records of ours.
+    """
 
     offset: int
     size: int
@@ -27,14 +31,14 @@ class Arrival(Struct, frozen=True):
 
 
 def read_message(message: RawMessage) -> Arrival:
-    """Return what `message` holds.
+    """Return what `message` holds, and costs.
 
     Examples
     --------
     >>> read_message(RawMessage("t", 0, 4, 0, None, b"no", ())).unreadable
     RawMessage(t/0@4)
     """
-    size = len(message.value or b"")
+    size = held_bytes(message)
     try:
         _, records = unseal(message.value or b"", message.headers)
     except EnvelopeError:
@@ -112,13 +116,15 @@ class Lane:
         How often the store did not take it, and when to try again.
     refused
         Whether the store refused it, while it may take others.
+    turn
+        How often the reader went back: what was fetched in an earlier turn must not be taken any more.
     """
 
     def __init__(self, where: Where, topic: str, mark: Mark) -> None:
         self.where, self.topic = where, topic
         self.next_offset = mark.offset
         self.unfinished = mark.unfinished
-        self.size = self.records = self.failures = 0
+        self.size = self.records = self.failures = self.turn = 0
         self.since_s: float | None = None
         self.retry_s = 0.0
         self.refused = False
@@ -131,7 +137,7 @@ class Lane:
         """Queue `arrivals` and return True; what came before is passed by.
 
         While the store refuses what is on its way, a full lane takes nothing and returns False: the reader
-        must go back to :meth:`resume` later.
+        must go back to :meth:`gap` later.
         """
         self._skipping |= self.refused and self.is_full()
         if self._skipping:
@@ -147,12 +153,17 @@ class Lane:
             self.since_s = now_s
         return True
 
-    def resume(self) -> int | None:
-        """Return the offset to go back to, once, when records were not taken and there is room again."""
-        if not self._skipping or self.refused or self.is_full():
-            return None
+    def gap(self) -> int | None:
+        """Return the offset to go back to when records were not taken and there is room again."""
+        return self._taken if self._skipping and not self.refused and not self.is_full() else None
+
+    def resume(self) -> None:
+        """Take records again; call it when the reader has gone back to the :meth:`gap`, and not before.
+
+        Until then what comes is from behind the gap: it would hide what is in it.
+        """
         self._skipping = False
-        return self._taken
+        self.turn += 1
 
     def is_full(self) -> bool:
         """Return whether no more should be taken now; a range that must be formed again is taken whole."""

@@ -47,6 +47,12 @@ def read_topics(settings: KafkaSettings) -> dict[str, Topic]:
     return {name: Topic(topic, ids[name], settings.partitions) for name, topic in names.items()}
 
 
+def read_topic_ids(settings: KafkaSettings) -> dict[str, str]:
+    """Return the ids of the topics that the cluster has now, by Kafka's name; raises BrokerError."""
+    with TopicAdmin(settings) as admin:
+        return admin.ids()
+
+
 class LandWorker:
     """One process of the group ``<prefix>.land``.
 
@@ -137,6 +143,7 @@ class LandWorker:
             self.app,
             self.store,
             topics,
+            topic_ids=partial(read_topic_ids, settings.kafka),
             batch=settings.land.batch,
             flush_s=settings.land.flush_s,
             fence=self._fence,

@@ -24,6 +24,7 @@ from streams.kafka.land_ledger import (
     Where,
     after,
     before,
+    check_topic,
     forgotten,
     read_mark,
     token_of,
@@ -32,7 +33,7 @@ from streams.kafka.land_ports import Group, Landable, LandCounts, Topic
 from streams.store_connection import StoreError
 
 HELD_BYTES: Final = 67_108_864
-"""Of stored content that all partitions together may have waiting."""
+"""That all partitions together may have waiting, counted as for one."""
 _LOOK_S: Final = 0.1
 """At least so often :meth:`Lander.run` looks around, in seconds."""
 _READ_BY_STAGES: Final = frozenset({"interactions", "scorecards", "signals", "decisions"})
@@ -52,6 +53,9 @@ class Lander:
         Where rows go; called in threads.
     topics
         What lands, by Kafka's name.
+    topic_ids
+        Returns the ids that the cluster gave the topics that it has now; called in a thread at every
+        assignment.
     batch
         Most records per insert; the Kafka record that reaches it is taken whole.
     flush_s
@@ -84,6 +88,7 @@ class Lander:
         store: Landable,
         topics: Mapping[str, Topic],
         *,
+        topic_ids: Callable[[], Mapping[str, str]],
         batch: int,
         flush_s: float,
         fence: Fence,
@@ -95,6 +100,7 @@ class Lander:
         self._group, self._store, self._topics, self._fence = group, store, topics, fence
         self._batch, self._flush_s, self._clock = batch, flush_s, clock
         self._bury, self._last_landed, self._accept_loss = bury, last_landed, accept_loss
+        self._topic_ids = topic_ids
         self._lanes: dict[Where, Lane] = {}
         self._turn = asyncio.Lock()  # held while a flush runs: partitions do not leave in the middle of one
         self._wake, self._room = asyncio.Event(), asyncio.Event()
@@ -109,9 +115,10 @@ class Lander:
         Raises
         ------
         LedgerError
-            If records were lost, somebody else committed for this group, or its commits are gone and the
-            store has rows.
+            If records were lost, a topic was made anew, somebody else committed for this group, or its
+            commits are gone and the store has rows.
         """
+        await self._check_topics(assigned)
         committed = await self._group.committed(assigned)
         bounds = await self._group.bounds(assigned)
         unknown = {where[0] for where in assigned if committed.get(where) is None}
@@ -125,6 +132,7 @@ class Lander:
         for where, (start, end) in bounds.items():
             found = committed.get(where)
             mark = Mark(start) if found is None else read_mark(where, found)
+            check_topic(where, mark, self._topics[where[0]].topic_id)
             marks[where] = self._without_lost(where, mark, start, end)
         await asyncio.gather(*[self._group.seek(where, mark.offset) for where, mark in marks.items()])
         for where, mark in marks.items():
@@ -142,9 +150,10 @@ class Lander:
         lane = self._lanes.get((topic, partition))
         if lane is None or self._stop_s is not None:
             return  # not ours any more, or not for long: whoever has the partition next reads them
+        turn = lane.turn
         arrivals = await asyncio.to_thread(lambda: [read_message(record) for record in records])
-        if self._lanes.get(lane.where) is not lane:
-            return
+        if self._lanes.get(lane.where) is not lane or lane.turn != turn:
+            return  # what the reader went back for meanwhile is from before these
         if not lane.take(arrivals, self._clock()):
             return
         self._wake.set()
@@ -177,11 +186,26 @@ class Lander:
 
     def landed(self) -> dict[Where, int]:
         """Return the offset of each partition below which everything has landed."""
-        positions = self._group.positions()  # first: what was read until now is in the lanes, or has landed
+        lanes = self._lanes.copy()
+        turns = {where: lane.turn for where, lane in lanes.items()}
+        # Then: what was read until now is in the lanes, or has landed, if the reader does not go back.
+        positions = self._group.positions()
         return {
-            where: max(lane.next_offset, positions.get(where, 0)) if lane.is_idle() else lane.next_offset
-            for where, lane in self._lanes.copy().items()
+            where: max(lane.next_offset, positions.get(where, 0))
+            if lane.is_idle() and lane.turn == turns[where]
+            else lane.next_offset
+            for where, lane in lanes.items()
         }
+
+    async def _check_topics(self, assigned: set[Where]) -> None:
+        """Complain if a topic is another than when this process began: its tokens would be the old one's."""
+        ids = await asyncio.to_thread(self._topic_ids)
+        for name in sorted({where[0] for where in assigned}):
+            if ids.get(name) != self._topics[name].topic_id:
+                raise LedgerError(
+                    f"landing: topic {name} was deleted or made anew while this process landed it: start it "
+                    "again; it says what is to be done with what had landed"
+                )
 
     def _without_lost(self, where: Where, mark: Mark, start: int, end: int) -> Mark:
         """Return `mark`, moved behind what is lost if that is accepted."""
@@ -241,7 +265,7 @@ class Lander:
         fresh = [(lane, lane.form(self._batch, self._clock())) for lane in lanes if lane.batch is None]
         await asyncio.to_thread(_build, [batch for _, batch in fresh])
         begun = {
-            lane.where: before(batch.range)
+            lane.where: before(batch.range, self._id_of(lane))
             for lane, batch in fresh
             if batch.tables and lane.unfinished is None
         }
@@ -252,15 +276,21 @@ class Lander:
             if lane.batch is not None and await self._insert(lane, lane.batch):
                 landed.append((lane, lane.batch.range))  # noqa: PERF401 - each insert is awaited in turn
         if landed:
-            await self._group.commit({lane.where: after(chosen) for lane, chosen in landed})
+            await self._group.commit(
+                {lane.where: after(chosen, self._id_of(lane)) for lane, chosen in landed}
+            )
         for lane, _ in landed:
             self.counts.ranges += 1
             self.counts.repeated += lane.unfinished is not None
             lane.landed()
-            if (offset := lane.resume()) is not None and not self._group.leaving.is_set():
+            if (offset := lane.gap()) is not None and not self._group.leaving.is_set():
                 await self._group.seek(lane.where, offset)
+                lane.resume()
         if not any(lane.failures for lane in self._lanes.values()):
             self.problem = ""
+
+    def _id_of(self, lane: Lane) -> str:
+        return self._topics[lane.where[0]].topic_id
 
     def _reach(self, lanes: Sequence[Lane]) -> bool:
         """Return whether the store answers; if not, nothing is begun."""

@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from detectors.records.codec import TOPICS
-from streams.settings import ForeignSettings, KafkaSettings, SettingsError
+from streams.settings import ForeignSettings, KafkaSettings, Settings, SettingsError
 
 STAGES: Final = ("normalise", "admit", "score", "detect", "decide", "act")
 """Who keeps state in a topic beside its input, by name."""
@@ -19,6 +19,11 @@ _KEPT_FOR_EVER = frozenset({"releases", "references"})
 _DEAD_LETTER_LIMIT_S = 7 * 86_400.0
 DEAD_LETTER_ROOM_BYTES: Final = 65_536
 """By how much a dead letter may be larger than its record: its headers say where it stood and why."""
+RECORD_ROOM_BYTES: Final = 131_072
+"""By how much a message must exceed what the door admits: redaction and the envelope make it longer."""
+SMALLEST_MESSAGE_BYTES: Final = 327_680
+"""What a worker needs at least: envelopes and chunks of state are cut at 262144 bytes."""
+_DEAD_LETTER_ENDING: Final = ".dlq"
 _STATE_SEGMENT_BYTES = 33_554_432
 
 
@@ -52,7 +57,63 @@ def dead_letter_name(origin: str) -> str:
     >>> dead_letter_name("plumbline.interactions.v1")
     'plumbline.interactions.v1.dlq'
     """
-    return f"{origin}.dlq"
+    return f"{origin}{_DEAD_LETTER_ENDING}"
+
+
+def largest_record_bytes(topic: str, settings: KafkaSettings) -> int:
+    """Return how many bytes a record of `topic` (its Kafka name) may have, by :func:`record_bytes`.
+
+    Examples
+    --------
+    >>> largest_record_bytes("plumbline.decisions.v1", KafkaSettings())
+    2097152
+    >>> largest_record_bytes("plumbline.decisions.v1.dlq", KafkaSettings())
+    2162688
+    """
+    room = DEAD_LETTER_ROOM_BYTES if topic.endswith(_DEAD_LETTER_ENDING) else 0
+    return settings.max_message_bytes + room
+
+
+def record_bytes(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
+    """Return how many bytes a Kafka record takes at most, alone in a batch that cannot be compressed.
+
+    Examples
+    --------
+    >>> record_bytes(b"key", b"value", [("kind", b"label")])
+    289
+    """
+    content = len(key or b"") + len(value or b"")
+    content += sum(len(name.encode("utf-8", "surrogatepass")) + len(held or b"") for name, held in headers)
+    # Frames of the batch and the record, two lengths per header, and what Snappy adds to noise.
+    return content + 256 + 16 * len(headers) + content // 1024
+
+
+def check_message_sizes(settings: Settings) -> None:
+    """Refuse topics whose messages are too small for what the door admits, or for envelopes.
+
+    A record that was admitted and fits no message would stop its partition for ever.
+
+    Raises
+    ------
+    SettingsError
+        If ``kafka.max_message_bytes`` is too small; the text says by how much.
+
+    Examples
+    --------
+    >>> check_message_sizes(Settings())
+    """
+    found, admitted = settings.kafka.max_message_bytes, settings.door.max_record_bytes
+    if found < admitted + RECORD_ROOM_BYTES:
+        raise SettingsError(
+            f"kafka.max_message_bytes: {found} does not hold what the door admits: set it and the topics to "
+            f"{admitted + RECORD_ROOM_BYTES} or more, or door.max_record_bytes to "
+            f"{max(1, found - RECORD_ROOM_BYTES)} or less"
+        )
+    if found < SMALLEST_MESSAGE_BYTES:
+        raise SettingsError(
+            f"kafka.max_message_bytes: {found} does not hold an envelope: set it and the topics to "
+            f"{SMALLEST_MESSAGE_BYTES} or more"
+        )
 
 
 def state_name(stage: str, prefix: str = "plumbline") -> str:
@@ -150,7 +211,13 @@ def check_foreign(settings: KafkaSettings, foreign: Sequence[ForeignSettings]) -
 def _submissions(settings: KafkaSettings) -> TopicSpec:
     # The broker's clock says when a record arrived: it is on the record, so that a replay says the same.
     kept_s = min(settings.retention_s, settings.submissions_retention_s)
-    configs = {**_deleted_after(kept_s), "message.timestamp.type": "LogAppendTime"}
+    # The broker writes every batch anew with Snappy, however it was sent: a megabyte of gzip or lz4 may hold
+    # a gigabyte, which its readers would have to take in at once; Snappy's holds at most 22 times its size.
+    configs = {
+        **_deleted_after(kept_s),
+        "message.timestamp.type": "LogAppendTime",
+        "compression.type": "snappy",
+    }
     return _spec(topic_name(SUBMISSIONS, settings.topic_prefix), settings, configs)
 
 

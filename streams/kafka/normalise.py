@@ -93,6 +93,9 @@ class NormaliseStage:
         except Exception as error:  # noqa: BLE001 - one record that trips over our own fault must not stop the rest
             fault = f"failed on this record ({type(error).__name__}); report it, and send it again"
             return bury(message, stage=self.name, reason="normalise_failed", text=fault)
+        if len(submission) + _ROOM_BYTES > self._max_bytes:  # a path that is used twice lengthens a record
+            text = f"mapped, it is over {self._max_bytes - _ROOM_BYTES} bytes"
+            return bury(message, stage=self.name, reason="record_too_large", text=text)
         return self._submission(message, fields, submission)
 
     def _submission(self, message: RawMessage, fields: dict[str, Any], value: bytes) -> RawOutput:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from detectors.records.codec import Record
 from detectors.records.ids import partition_of
 from detectors.stages import Delivery, Output
-from streams.kafka.dead_letters import DeadLetterOutput, RawOutput, bury, dead_letter_record
+from streams.kafka.dead_letters import DeadLetter, DeadLetterOutput, RawOutput, bury, dead_letter_record
 from streams.kafka.envelope import (
     EnvelopeError,
     Origin,
@@ -25,7 +25,7 @@ from streams.kafka.envelope import (
 )
 from streams.kafka.errors import BrokerError
 from streams.kafka.flood import OURSELVES
-from streams.kafka.layout import state_place, topic_name
+from streams.kafka.layout import dead_letter_name, largest_record_bytes, state_place, topic_name
 from streams.kafka.state_records import Position, StateRecords, position_row
 from streams.kafka.transactions import Outgoing, TransactionalWriter, Where
 from streams.settings import KafkaSettings
@@ -117,7 +117,7 @@ class Lane:
             origin, records = unseal(message.value or b"", message.headers)
         except EnvelopeError:
             letter = bury(message, stage=self._about.stage, reason="not_an_envelope").letter
-            self._barren.append((end, _outgoing(dead_letter_record(letter, self._about.kafka.partitions))))
+            self._barren.append((end, _buried(letter, self._about.kafka)))
             return
         if origin is not None:
             key, at = _fence_key(origin), (origin.place, origin.part)
@@ -163,6 +163,7 @@ class Lane:
             place=next_place,
             fences=fences,
             flood=self.flood,
+            topic_id=before.topic_id,
             taken=before.taken + taken,
             repeated=before.repeated + len(barren) - len(letters),
             buried=before.buried + len(letters) + _count_letters(self.emitted),
@@ -270,7 +271,7 @@ def outgoing_of(outputs: Sequence[Any], origin: Origin | None, settings: KafkaSe
                 partition = _partition_of(output.key, settings.partitions)
             grouped.setdefault((output.topic, partition), []).append(output.record)
         elif isinstance(output, DeadLetterOutput):
-            raw.append(_outgoing(dead_letter_record(output.letter, settings.partitions)))
+            raw.append(_buried(output.letter, settings))
         else:
             raw.append(_outgoing(output))
     sealed = [
@@ -283,6 +284,11 @@ def outgoing_of(outputs: Sequence[Any], origin: Origin | None, settings: KafkaSe
 
 def _outgoing(raw: RawOutput) -> Outgoing:
     return Outgoing(raw.topic, raw.partition, raw.value, raw.key, raw.headers)
+
+
+def _buried(letter: DeadLetter, settings: KafkaSettings) -> Outgoing:
+    limit_bytes = largest_record_bytes(dead_letter_name(letter.topic), settings)
+    return _outgoing(dead_letter_record(letter, settings.partitions, limit_bytes=limit_bytes))
 
 
 def _count_letters(outputs: Sequence[Any]) -> int:

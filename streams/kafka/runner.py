@@ -8,29 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
-import msgspec
-
 from streams.health import Gauge
 from streams.kafka.desk import Desk
-from streams.kafka.envelope import RawMessage, place_of, split_place
+from streams.kafka.envelope import RawMessage
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_transport import ConsumerApp, Where
 from streams.kafka.flood import FloodGauge, flood_error, flood_page
 from streams.kafka.layout import state_place, topic_name
+from streams.kafka.opening import LaneOpener, stop_writers, unusable_state
 from streams.kafka.port import Lane, PortSettings
-from streams.kafka.state_records import Position, StateFormatError, StateRecords
-from streams.kafka.transactions import TransactionalWriter, read_partitions
+from streams.kafka.state_records import Position
 from streams.kafka.vitals import Reading
-from streams.kafka.watchdog import Look
+from streams.kafka.watchdog import Look, is_behind
 from streams.settings import KafkaSettings, Settings
 from streams.stage_loop import UnusableStateError
 
 _THREADS: Final = 8
 _ENDS_EVERY_S: Final = 2.0
-_START_OVER: Final = (
-    "run the version that wrote it, or stop the stage and delete and make again its state topic: "
-    "it then begins at the start of its source, and what it wrote before is written twice"
-)
+_GIVE_UP_S: Final = 10.0
 
 
 class StageRunner:
@@ -59,8 +54,8 @@ class StageRunner:
         ``time.monotonic()`` of the last commit, or of the start.
     stage
         Its name.
-    commits, lost
-        How many transactions were committed, and offsets passed by because they were gone.
+    commits
+        How many transactions were committed.
     """
 
     def __init__(
@@ -76,11 +71,7 @@ class StageRunner:
         kafka, worker = settings.kafka, settings.worker
         self._settings, self._stage = settings, stage
         self.stage: str = stage.name
-        self._accept_loss, self._accept_floods, self._on_moved = (
-            accept_loss,
-            frozenset(accept_floods),
-            on_moved,
-        )
+        self._accept_floods, self._on_moved = frozenset(accept_floods), on_moved
         self.about = port_settings(kafka, stage)
         self.app = ConsumerApp(
             kafka,
@@ -93,6 +84,9 @@ class StageRunner:
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
         )
+        self._opener = LaneOpener(settings, self.about, self.app, accept_loss=accept_loss)
+        self._restoring: asyncio.Task[None] | None = None
+        self._restored = asyncio.Event()
         self._desks: dict[int, Desk] = {}
         self._turn = threading.Lock()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"plumbline-{stage.name}")
@@ -100,11 +94,10 @@ class StageRunner:
         self._measuring: asyncio.Task[None] | None = None
         self.progress_s = time.monotonic()
         self.commits = 0
-        self.lost = 0
         self._closed = (0, 0.0)  # what writers of partitions that went have counted
 
     async def start(self) -> None:
-        """Join the group and begin; returns when partitions (or none) were assigned.
+        """Join the group and begin; returns when partitions (or none) were assigned and restored.
 
         Raises
         ------
@@ -113,8 +106,26 @@ class StageRunner:
         UnusableStateError
             If state was written by another version, or does not fit the log.
         """
-        await self.app.start()
+        try:
+            await self.app.start()
+            await self._wait_restored()
+        except BaseException:
+            with suppress(Exception):  # what ended it is known, and is what is told
+                async with asyncio.timeout(_GIVE_UP_S):
+                    await self.stop()
+            raise
         self._measuring = asyncio.create_task(self._measure())
+
+    async def _wait_restored(self) -> None:
+        ended = asyncio.ensure_future(self.app.ended())
+        restored = asyncio.ensure_future(self._restored.wait())
+        try:
+            await asyncio.wait({ended, restored}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                ended.result()
+        finally:
+            ended.cancel()
+            restored.cancel()
 
     async def ended(self) -> None:
         """Wait until the runner has ended; raises what ended it, and returns after :meth:`stop`."""
@@ -124,9 +135,16 @@ class StageRunner:
         """Finish the batches at hand and leave; what was not committed is read again by whoever is next."""
         if self._measuring is not None:
             self._measuring.cancel()
+        await self.app.leave()
+        await self._end_restoring()
+        await self._close(self._desks)  # before others are given the partitions, who would fence it
         await self.app.stop()
-        await self._close(self._desks)
         self._pool.shutdown(wait=False)
+
+    @property
+    def lost(self) -> int:
+        """How many offsets were passed by because they were gone."""
+        return self._opener.lost
 
     @property
     def states(self) -> dict[int, Any]:
@@ -147,7 +165,7 @@ class StageRunner:
             # Where nothing waits, what follows the position up to the end are markers, which bring nothing.
             reached[where] = positions.get(where, desk.lane.offset) if desk.is_idle() else desk.lane.offset
         ends = self._ends.copy()
-        behind = any(ends.get(where, 0) > offset for where, offset in reached.items())
+        behind = is_behind(ends, reached, heard_s=self.app.heard_s)
         return Reading(
             look=Look(
                 assigned=bool(reached),
@@ -193,9 +211,34 @@ class StageRunner:
             await asyncio.sleep(_ENDS_EVERY_S)
 
     async def _on_assigned(self, assigned: set[Where]) -> None:
+        """Begin to restore, and return: a member that waits here gives its group no sign of life."""
+        await self._end_restoring()
         self._loop = asyncio.get_running_loop()
-        for lane in await self._open_lanes(sorted(assigned)):
-            where = (self.about.source, lane.partition)
+        self._restored.clear()
+        self.app.hold(assigned)
+        self._restoring = self._loop.create_task(self._restore(sorted(assigned)))
+
+    async def _restore(self, assigned: Sequence[Where]) -> None:
+        lanes: list[Lane] = []
+        try:
+            lanes = await self._opener.open(assigned)
+            while lanes:
+                desk = await self._restored_desk(lanes[0])
+                self._desks[desk.lane.partition] = desk
+                lanes.pop(0)
+                desk.task = self._loop.create_task(self._work(desk))
+                await self.app.seek((self.about.source, desk.lane.partition), desk.lane.offset)
+            self.progress_s = time.monotonic()
+            self._on_moved(set(self._desks))
+            self._restored.set()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the runner
+            self.app.fail(error)
+        finally:
+            await stop_writers(lane.writer for lane in lanes)
+
+    async def _restored_desk(self, lane: Lane) -> Desk:
+        where = (self.about.source, lane.partition)
+        try:
             desk = Desk(
                 self._stage,
                 lane,
@@ -206,59 +249,21 @@ class StageRunner:
                 on_commit=self._progressed,
                 accepts_flood=where in self._accept_floods,
             )
-            self._desks[lane.partition] = desk
             await self._loop.run_in_executor(self._pool, desk.restore)
-            await self.app.seek(where, lane.offset)
-            desk.task = self._loop.create_task(self._work(desk))
-        self.progress_s = time.monotonic()
-        self._on_moved(set(self._desks))
+        except (UnusableStateError, ValueError) as error:
+            topic, part, _ = state_place(self.stage, *where, self._settings.kafka)
+            raise unusable_state(topic, part, error.__cause__ or error) from error
+        return desk
 
-    async def _open_lanes(self, assigned: Sequence[Where]) -> list[Lane]:
-        """Fence whoever had the partitions, then read what they committed."""
-        kafka, stage = self._settings.kafka, self._stage
-        writers = {where: TransactionalWriter(kafka, f"{self.about.group}.{where[1]}") for where in assigned}
-        await asyncio.gather(*[writer.start() for writer in writers.values()])
-        places = {where: state_place(stage.name, *where, kafka) for where in assigned}
-        rows = await read_partitions(kafka, {(topic, part) for topic, part, _ in places.values()})
-        committed, bounds = await self.app.committed(assigned), await self.app.bounds(assigned)
-        lanes = []
-        for where, writer in writers.items():
-            topic, part, prefix = places[where]
-            try:
-                records = StateRecords(rows[topic, part], prefix)
-            except StateFormatError as error:
-                raise UnusableStateError(
-                    f"kafka: the state in {topic}/{part} cannot be used ({error}): {_START_OVER}"
-                ) from error
-            start = self._checked_start(where, records, committed[where], bounds[where][0])
-            lanes.append(Lane(self.about, where[1], records, writer, start=start))
-        return lanes
-
-    def _checked_start(
-        self, where: Where, records: StateRecords, committed: tuple[int, str] | None, start: int
-    ) -> int:
-        """Return the log's start; move the position there where what was between is lost, if accepted."""
-        name = f"{where[0]}/{where[1]}"
-        position = records.position
-        wanted = None if position is None else split_place(position.place)[0]
-        if committed is not None and (wanted is None or committed[0] > wanted):
-            raise UnusableStateError(
-                f"kafka: group {self.about.group} is at offset {committed[0]} of {name}, and its state at "
-                f"{'none' if wanted is None else wanted}: state was deleted, or another commits; put the "
-                "state topic back, or delete the group to begin at the start of the source"
-            )
-        if position is None or wanted is None or wanted >= start:
-            return start
-        if not self._accept_loss:
-            raise BrokerError(
-                f"kafka: offsets {wanted} to {start - 1} of {name} are gone by retention, unread by "
-                f"{self._stage.name}: they are lost; raise kafka.retention_s, and go on with --accept-loss"
-            )
-        self.lost += start - wanted
-        records.position = msgspec.structs.replace(position, place=place_of(start))
-        return start
+    async def _end_restoring(self) -> None:
+        """Give up what is being restored; none of its writers lives on."""
+        task, self._restoring = self._restoring, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
 
     async def _on_revoked(self, revoked: set[Where]) -> None:
+        await self._end_restoring()
         await self._close([part for topic, part in revoked if topic == self.about.source])
         self._on_moved(set(self._desks))
 
@@ -267,7 +272,7 @@ class StageRunner:
         for desk in desks:
             desk.close()
         await asyncio.gather(*[desk.task for desk in desks if desk.task is not None])
-        await asyncio.gather(*[desk.lane.writer.stop() for desk in desks])
+        await stop_writers(desk.lane.writer for desk in desks)
         self._closed = _sum_writes(self._closed, desks)
 
     async def _on_batch(self, _topic: str, partition: int, records: Sequence[RawMessage]) -> None:

@@ -33,6 +33,8 @@ class Position(Struct, frozen=True, kw_only=True, omit_defaults=True):
         The gauge of bad records, as plain lists.
     paged
         The place at which a flood was paged; below every place if none was.
+    topic_id
+        Of the source, as the cluster gave it when the topic was made; empty where it was not known.
     taken, repeated, buried
         Records taken, envelopes that a fence kept out, and dead letters written, since the beginning.
     """
@@ -44,6 +46,7 @@ class Position(Struct, frozen=True, kw_only=True, omit_defaults=True):
     taken: int = 0
     repeated: int = 0
     buried: int = 0
+    topic_id: str = ""
     format: int = FORMAT
 
 

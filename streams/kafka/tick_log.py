@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from detectors.stages.score import WATERMARK
 from streams.kafka.connection import client_options
 from streams.kafka.envelope import seal, split_place
 from streams.kafka.errors import BrokerError
-from streams.kafka.layout import state_name, topic_name
+from streams.kafka.layout import SUBMISSIONS, state_name, topic_name
 from streams.kafka.state_records import blob_key, is_position, read_blob, read_position
 from streams.kafka.ticker import Reached
 from streams.settings import KafkaSettings
@@ -25,6 +25,8 @@ _REQUEST_MS: Final = 10_000
 _LOOK_S: Final = 2.0
 _POLL_MS: Final = 100
 _PIECE_BYTES: Final = 65_536
+_TAIL: Final = 4
+"""Records from the end of a state, the first time; a transaction ends with the position and a marker."""
 
 _WATERMARK_KEY: Final = blob_key(WATERMARK)
 
@@ -44,14 +46,18 @@ class KafkaTickLog:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._topic = topic_name("interactions", settings.topic_prefix)
+        prefix, partitions = settings.topic_prefix, settings.partitions
+        self._topic, self._sent = topic_name("interactions", prefix), topic_name(SUBMISSIONS, prefix)
+        self._doors = state_name("admit", prefix)
         self._reached: dict[int, Reached] = {}
-        self._clear: dict[int, int] = defaultdict(int)
-        self._waiting: dict[int, int] = {}
+        self._admitted: dict[int, int] = {}
+        self._seen_to: dict[Any, int] = {}
+        self._clear: dict[Any, int] = defaultdict(int)
+        self._waiting: dict[Any, int] = {}
         options = client_options(settings)
         with _told("open a connection"):
-            self._state = _consumer(options, state_name("score", settings.topic_prefix), settings.partitions)
-            self._ahead = _consumer(options, self._topic, settings.partitions)
+            self._state = _consumer(options, [state_name("score", prefix)], partitions)
+            self._ahead = _consumer(options, [self._topic, self._sent, self._doors], partitions)
             self._producer = KafkaProducer(
                 **options, acks="all", request_timeout_ms=_REQUEST_MS, delivery_timeout_ms=_REQUEST_MS + 1_000
             )
@@ -71,47 +77,100 @@ class KafkaTickLog:
                     self._reached[where.partition] = known
         return self._reached
 
+    def admitted(self, partitions: Sequence[int]) -> Sequence[int]:
+        """Return those of the partitions into which admit has brought every submission that was there.
+
+        Where admit is stands in its own state, which moves in one transaction with what it writes: the
+        offsets of its group may have expired.
+        """
+        with _told("look at the ends of submissions"):
+            done = self._empty_from(self._sent, {part: self._admitted.get(part, 0) for part in partitions})
+            moved = self._follow_admit([part for part in partitions if part not in done])
+            return sorted([*done, *self._empty_from(self._sent, moved)])
+
+    def _follow_admit(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Return where admit is in those of the partitions in which it went on since the last look.
+
+        The position is in the last records of every transaction: the end of the state is read, and more of it
+        only if it is not there.
+        """
+        places = [TopicPartition(self._doors, part) for part in partitions]
+        ends, begins = self._ahead.end_offsets(places), self._ahead.beginning_offsets(places)
+        floors = {where: max(begins[where], self._seen_to.get(where, 0)) for where in places}
+        wanting, moved, back = {one for one in places if floors[one] < ends[one]}, {}, _TAIL
+        while wanting:
+            starts = {where: max(floors[where], ends[where] - back) for where in wanting}
+            for where, offset in self._read_admit(starts, ends).items():
+                moved[where.partition] = self._admitted[where.partition] = offset
+                self._seen_to[where] = ends[where]
+                wanting.discard(where)
+            wanting = {where for where in wanting if starts[where] > floors[where]}
+            back *= _TAIL
+        return moved
+
+    def _read_admit(self, starts: Mapping[Any, int], ends: Mapping[Any, int]) -> dict[Any, int]:
+        """Return the offset in the last position between `starts` and `ends`, where there is one."""
+        self._begin_at(starts)
+        found: dict[Any, int] = {}
+        until_s = time.monotonic() + _TIMEOUT_S
+        while any(self._ahead.position(where) < ends[where] for where in starts):
+            if time.monotonic() > until_s:
+                raise BrokerError("kafka: the state of admit cannot be read to its end in time")
+            for where, rows in self._ahead.poll(_POLL_MS).items():
+                positions = [row.value for row in rows if is_position(row.key) and row.value is not None]
+                if positions:
+                    found[where] = split_place(read_position(positions[-1]).place)[0]
+        return found
+
     def drained(self, positions: Mapping[int, int]) -> Sequence[int]:
-        """Return those of the partitions in which no record waits at or after the given offset.
+        """Return those of the partitions in which no record waits at or after the given offset."""
+        with _told("look at the ends of interactions"):
+            return self._empty_from(self._topic, positions)
+
+    def _empty_from(self, topic: str, positions: Mapping[int, int]) -> list[int]:
+        """Return the partitions of `topic` that hold no record from the given offsets on.
 
         Transactions leave markers that are offsets and no records, so the end of the log does not tell: what
         is between position and end is looked at, once.
         """
-        with _told("look at the ends of interactions"):
-            places = {TopicPartition(self._topic, part): offset for part, offset in positions.items()}
-            ends = self._ahead.end_offsets(list(places))
-            begins = self._ahead.beginning_offsets(list(places))
-            found, wanting = [], {}
-            for where, offset in places.items():
-                start = max(offset, begins[where], self._clear[where.partition])
-                if self._waiting.get(where.partition, -1) >= offset:
-                    continue
-                if start >= ends[where]:
-                    found.append(where.partition)
-                else:
-                    wanting[where] = start
-            return found + self._look(wanting, ends)
+        places = {TopicPartition(topic, part): offset for part, offset in positions.items()}
+        ends = self._ahead.end_offsets(list(places))
+        begins = self._ahead.beginning_offsets(list(places))
+        found, wanting = [], {}
+        for where, offset in places.items():
+            start = max(offset, begins[where], self._clear[where])
+            if self._waiting.get(where, -1) >= max(offset, begins[where]):
+                continue
+            if start >= ends[where]:
+                found.append(where.partition)
+            else:
+                wanting[where] = start
+        return found + self._look(wanting, ends)
 
     def _look(self, wanting: Mapping[Any, int], ends: Mapping[Any, int]) -> list[int]:
         """Return the partitions that hold no record from the given offsets on; remember what was seen."""
-        self._ahead.pause(*self._ahead.assignment())
-        for where, start in wanting.items():
-            self._ahead.seek(where, start)
-            self._ahead.resume(where)
+        self._begin_at(wanting)
         undecided, found = set(wanting), []
         until_s = time.monotonic() + _LOOK_S
         while undecided and time.monotonic() < until_s:
             for where, rows in self._ahead.poll(_POLL_MS).items():
                 if rows and where in undecided:
-                    self._waiting[where.partition] = rows[-1].offset
+                    self._waiting[where] = rows[-1].offset
                     self._ahead.pause(where)
                     undecided.discard(where)
             for where in [one for one in undecided if self._ahead.position(one) >= ends[one]]:
-                self._clear[where.partition] = self._ahead.position(where)
+                self._clear[where] = self._ahead.position(where)
                 self._ahead.pause(where)
                 undecided.discard(where)
                 found.append(where.partition)
         return found
+
+    def _begin_at(self, starts: Mapping[Any, int]) -> None:
+        """Let the next polls read these partitions, from these offsets on, and no others."""
+        self._ahead.pause(*self._ahead.assignment())
+        for where, start in starts.items():
+            self._ahead.seek(where, start)
+            self._ahead.resume(where)
 
     def append(self, ticks: Sequence[Tick]) -> None:
         """Append each tick to its own partition; on return all are stored."""
@@ -137,8 +196,8 @@ class KafkaTickLog:
         self._state.close()
 
 
-def _consumer(options: Mapping[str, Any], topic: str, partitions: int) -> Any:
-    """Return a consumer without a group, at the beginning of every partition of `topic`."""
+def _consumer(options: Mapping[str, Any], topics: Sequence[str], partitions: int) -> Any:
+    """Return a consumer without a group, at the beginning of every partition of `topics`."""
     consumer = KafkaConsumer(
         **options,
         isolation_level="read_committed",
@@ -148,7 +207,7 @@ def _consumer(options: Mapping[str, Any], topic: str, partitions: int) -> Any:
         fetch_max_wait_ms=_POLL_MS,
         metrics_enabled=False,
     )
-    where = [TopicPartition(topic, partition) for partition in range(partitions)]
+    where = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
     consumer.assign(where)
     consumer.seek_to_beginning(*where)
     return consumer
@@ -179,8 +238,8 @@ def _told(doing: str) -> Iterator[None]:
         yield
     except kafka_errors.AuthorizationError as error:
         raise PermissionError(
-            f"kafka: not allowed to {doing}: allow this user to read state.score and interactions, "
-            "and to write interactions"
+            f"kafka: not allowed to {doing}: allow this user to read state.score, interactions, state.admit "
+            "and submissions, and to write interactions"
         ) from error
     except kafka_errors.KafkaError as error:
         raise BrokerError(f"kafka: cannot {doing} ({type(error).__name__})") from error

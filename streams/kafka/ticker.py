@@ -33,6 +33,10 @@ class TickLog(Protocol):
         """Return how far scoring has come, by partition that it has ever read."""
         ...
 
+    def admitted(self, partitions: Sequence[int]) -> Sequence[int]:
+        """Return those of the partitions into which admit has brought every submission that was there."""
+        ...
+
     def drained(self, positions: Mapping[int, int]) -> Sequence[int]:
         """Return those of the partitions in which no record waits at or after the given offset."""
         ...
@@ -51,9 +55,9 @@ def tick_once(
 ) -> int:
     """Append what ticks are due to `log` and return how many.
 
-    A drained partition has passed everything that is in it, so it may be said to have come as far in event
-    time as the furthest one. A tick stands behind every record that was there before it: it makes none late
-    that arrived in time, and two tickers at once (one of them a zombie) do no harm.
+    A partition that scoring has drained, and for which no submission waits either, may be said to have come
+    as far in event time as the furthest one. A tick stands behind every record that was sent before it: it
+    makes none late that arrived in time, and two tickers at once (one of them a zombie) do no harm.
     """
     reached = log.reached()
     marks = {part: at.watermark_ms for part, at in reached.items() if at.watermark_ms is not None}
@@ -61,7 +65,9 @@ def tick_once(
     wanting = [tick.source_partition for tick in behind(marks, furthest, range(partitions))]
     if not wanting:
         return 0
-    drained = log.drained({part: reached.get(part, Reached()).next_offset for part in wanting})
+    # In this order: what is admitted after the first look is seen by the second, or was sent after it.
+    admitted = log.admitted(wanting)
+    drained = log.drained({part: reached.get(part, Reached()).next_offset for part in admitted})
     due = behind(marks, furthest, drained)
     if due:
         log.append(due)

@@ -8,8 +8,8 @@ commit fails.
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,8 +19,9 @@ from aiokafka.producer import sender
 from msgspec import Struct
 
 from streams.kafka.connection import client_options
+from streams.kafka.consumer_errors import explain_client
 from streams.kafka.errors import BrokerError
-from streams.kafka.layout import DEAD_LETTER_ROOM_BYTES
+from streams.kafka.layout import DEAD_LETTER_ROOM_BYTES, largest_record_bytes, record_bytes
 from streams.settings import KafkaSettings
 
 # What it reports is raised here; without a handler it would go to stderr.
@@ -33,11 +34,11 @@ _RETRY_MS: Final = 20
 # 20 ms then, three times as long as the markers take.
 sender.BACKOFF_OVERRIDE = 0.003
 _BATCH_BYTES: Final = 1_048_576
+_ABORT_S: Final = 5.0
 _OPTIONS: Final[Mapping[str, Any]] = {
     "acks": "all",
     "enable_idempotence": True,
     "compression_type": "snappy",
-    "max_batch_size": _BATCH_BYTES,
     "request_timeout_ms": _TIMEOUT_MS,
     "retry_backoff_ms": _RETRY_MS,
 }
@@ -91,7 +92,7 @@ class TransactionalWriter:
     """
 
     def __init__(self, settings: KafkaSettings, name: str, *, timeout_s: float = 60.0) -> None:
-        self._name = name
+        self._name, self._settings = name, settings
         self.count, self.seconds = 0, 0.0
         self._producer = _producer(
             settings, transactional_id=name, transaction_timeout_ms=round(timeout_s * 1000)
@@ -105,13 +106,15 @@ class TransactionalWriter:
         BrokerError
             If no broker answers or it refuses; the text names the remedy.
         """
-        with _told(self._name):
-            await self._producer.start()
+        await _start(self._producer, self._name, self._settings)
 
     async def write(
         self, records: Sequence[Outgoing], offsets: Mapping[Where, int] | None = None, group: str = ""
     ) -> None:
         """Write `records`, and commit `offsets` for `group`, all or nothing.
+
+        The transaction is committed when the brokers have acknowledged every record of it: where they refuse
+        one, the client would commit the others.
 
         Raises
         ------
@@ -120,17 +123,41 @@ class TransactionalWriter:
         BrokerError
             If it failed, or it is not known whether it did: read what is committed, and go on from there.
         """
+        _check_sizes(records, self._settings)
         producer, began_s = self._producer, time.perf_counter()
-        with _told(self._name):
+        with _told(self._name, self._settings):
             await producer.begin_transaction()
-            sent = [await _send(producer, record) for record in records]
+            try:
+                await self._fill(records, offsets, group)
+            except kafka_errors.KafkaError as error:
+                cause = self._cause(error)
+                await self._abort()
+                raise cause from error
+            await producer.commit_transaction()
+        self.count, self.seconds = self.count + 1, self.seconds + time.perf_counter() - began_s
+
+    async def _fill(
+        self, records: Sequence[Outgoing], offsets: Mapping[Where, int] | None, group: str
+    ) -> None:
+        """Return when the brokers have everything of the open transaction."""
+        async with _acknowledged() as sent:
+            for record in records:
+                sent.append(await _send(self._producer, record))
             if offsets:
                 at = {TopicPartition(*where): offset for where, offset in offsets.items()}
-                await producer.send_offsets_to_transaction(at, group)
-            await producer.commit_transaction()
-            for future in sent:
-                future.result()
-        self.count, self.seconds = self.count + 1, self.seconds + time.perf_counter() - began_s
+                await self._producer.send_offsets_to_transaction(at, group)
+
+    def _cause(self, error: kafka_errors.KafkaError) -> BaseException:
+        """Return what ended the transaction; what followed says only that it had ended."""
+        ended = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nobody else tells
+        first: BaseException | None = ended.exception() if ended.done() else None
+        return first or error
+
+    async def _abort(self) -> None:
+        """End what is open, so that readers need not wait for the next writer; it ends it if this cannot."""
+        with suppress(kafka_errors.KafkaError, TimeoutError, AssertionError):  # a fenced client asserts
+            async with asyncio.timeout(_ABORT_S):
+                await self._producer.abort_transaction()
 
     async def stop(self) -> None:
         """Close the connection; what is open is left to the broker and the next writer."""
@@ -147,12 +174,12 @@ class PlainWriter:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
         self._producer = _producer(settings)
 
     async def __aenter__(self) -> Self:
         """Connect."""
-        with _told("plain"):
-            await self._producer.start()
+        await _start(self._producer, "plain", self._settings)
         return self
 
     async def __aexit__(
@@ -169,8 +196,11 @@ class PlainWriter:
         BrokerError
             If they may not have them.
         """
-        with _told("plain"):
-            await asyncio.gather(*[await _send(self._producer, record) for record in records])
+        _check_sizes(records, self._settings)
+        with _told("plain", self._settings):
+            async with _acknowledged() as sent:
+                for record in records:
+                    sent.append(await _send(self._producer, record))
 
 
 async def read_partitions(
@@ -190,7 +220,7 @@ async def read_partitions(
     if not found:
         return found
     consumer = AIOKafkaConsumer(**client_options(settings), **_READ_OPTIONS)
-    with _told("the state"):
+    with _told("the state", settings):
         try:
             await consumer.start()
             unread = {TopicPartition(*where) for where in places}
@@ -227,9 +257,49 @@ async def _read_to_end(
 
 def _producer(settings: KafkaSettings, **more: Any) -> AIOKafkaProducer:
     options = client_options(settings) | dict(_OPTIONS) | more
-    # The broker refuses what is too large for its topic; dead letters may be larger than what they are of.
+    # What a topic takes is looked at before; the client knows one limit for all.
     largest = settings.max_message_bytes + DEAD_LETTER_ROOM_BYTES
-    return AIOKafkaProducer(**options, max_request_size=largest)
+    # Many records in one batch must fit as one of them does: the broker measures batches.
+    batch = min(_BATCH_BYTES, settings.max_message_bytes * 15 // 16)
+    return AIOKafkaProducer(**options, max_request_size=largest, max_batch_size=batch)
+
+
+async def _start(producer: AIOKafkaProducer, name: str, settings: KafkaSettings) -> None:
+    with _told(name, settings):
+        try:
+            await producer.start()
+        except BaseException:
+            await _stop(producer)  # half of it is connected
+            raise
+
+
+def _check_sizes(records: Sequence[Outgoing], settings: KafkaSettings) -> None:
+    """Refuse what no broker would take, before anything is sent."""
+    for record in records:
+        size = record_bytes(record.key, record.value, record.headers)
+        if size > (largest := largest_record_bytes(record.topic, settings)):
+            raise BrokerError(
+                f"kafka: a record for {record.topic}/{record.partition} takes up to {size} bytes, and "
+                f"{largest} are allowed: raise kafka.max_message_bytes, on the topics as well"
+            )
+
+
+@asynccontextmanager
+async def _acknowledged() -> AsyncIterator[list[asyncio.Future[Any]]]:
+    """Wait at the end for every future that was put into the list; raise the first failure."""
+    sent: list[asyncio.Future[Any]] = []
+    try:
+        yield sent
+        await asyncio.gather(*sent)
+    finally:
+        for future in sent:
+            future.add_done_callback(_look_at)
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Take note of a failure, which asyncio reports on stderr otherwise: the first was raised."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def _send(producer: AIOKafkaProducer, record: Outgoing) -> asyncio.Future[Any]:
@@ -248,17 +318,10 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _told(name: str, settings: KafkaSettings) -> Iterator[None]:
     try:
         yield
     except _FENCED as error:
         raise FencedError(f"kafka: {name} was taken over by another worker: this one must end") from error
-    except kafka_errors.MessageSizeTooLargeError as error:
-        raise BrokerError(
-            f"kafka: {name}: a record is too large: raise kafka.max_message_bytes, on the topics as well"
-        ) from error
     except kafka_errors.KafkaError as error:
-        raise BrokerError(
-            f"kafka: {name} cannot go on ({type(error).__name__}): see the broker's log; a new start goes on "
-            "from what was committed"
-        ) from error
+        raise explain_client(error, settings, name) from error

@@ -10,7 +10,7 @@ from streams.health import Gauge
 from streams.kafka.envelope import split_place
 from streams.kafka.errors import BrokerError
 from streams.kafka.vitals import Reading, Values, Where
-from streams.kafka.watchdog import Look
+from streams.kafka.watchdog import Look, is_behind
 
 if TYPE_CHECKING:
     from streams.kafka.act import ActRunner
@@ -65,7 +65,7 @@ def read_act(runner: "ActRunner", topic: str, ends: Mapping[Where, int]) -> Read
     return Reading(
         look=Look(
             assigned=bool(reached),
-            behind=any(ends.get(where, 0) > offset for where, offset in reached.items()),
+            behind=is_behind(ends, reached, heard_s=runner.app.heard_s),
             waiting=False,
             moved=runner.intake.progress_s,
             placed=runner.app.placed,
@@ -95,7 +95,7 @@ def _act_readings(runner: "ActRunner", ages: Mapping[str, float]) -> Iterable[Ga
 def read_land(lander: "Lander", app: "ConsumerApp", ends: Mapping[Where, int]) -> Reading:
     """Return what landing tells of itself."""
     landed = lander.landed()
-    behind = any(ends.get(where, 0) > offset for where, offset in landed.items())
+    behind = is_behind(ends, landed, heard_s=app.heard_s)
     return Reading(
         look=Look(
             assigned=bool(landed),

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -17,6 +17,8 @@ _log = logging.getLogger("plumbline.kafka")
 EXIT_CODE: Final = 70
 """What a process ends with that its watchdog ended (``EX_SOFTWARE``)."""
 UNASSIGNED_AFTER_S: Final = 90.0
+HEARD_WITHIN_S: Final = 60.0
+"""How long the ends of the log are believed: a consumer whose thread hangs hears of no new ones."""
 _LOOK_EVERY_S: Final = 1.0
 
 
@@ -43,6 +45,33 @@ class Look(Struct, frozen=True):
     waiting: bool
     moved: float
     placed: bool = False
+
+
+def is_behind(
+    ends: Mapping[tuple[str, int], int],
+    reached: Mapping[tuple[str, int], int],
+    *,
+    heard_s: float,
+    now_s: float | None = None,
+) -> bool:
+    """Return whether there is something to read, or may be: ends that are old say nothing about it.
+
+    Parameters
+    ----------
+    ends, reached
+        By partition: the log's end as it was last heard, and what was dealt with.
+    heard_s, now_s
+        ``time.monotonic()`` when the ends were heard, and now.
+
+    Examples
+    --------
+    >>> reached = {("t", 0): 7}
+    >>> [is_behind({("t", 0): end}, reached, heard_s=0.0, now_s=at) for end, at in ((7, 9), (8, 9), (7, 61))]
+    [False, True, True]
+    """
+    if any(ends.get(where, 0) > offset for where, offset in reached.items()):
+        return True
+    return bool(reached) and (time.monotonic() if now_s is None else now_s) - heard_s > HEARD_WITHIN_S
 
 
 def unassigned_limit_s(session_s: float) -> float:

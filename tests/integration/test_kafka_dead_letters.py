@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from detectors.records import Interaction
 from streams.cli import plumbline
+from streams.kafka.dead_letter_log import DeadLetterLog
 from streams.kafka.envelope import read_records
+from streams.kafka.errors import BrokerError
 from streams.kafka.topics import TopicAdmin
 from streams.settings import KafkaSettings, load_settings
 
@@ -160,12 +162,18 @@ def test_poison_costs_itself_alone_and_sent_again_counts_once(world: World) -> N
             assert record.key == f"k{headers['trace'].decode()}".encode()
     assert originals == bad
 
-    # Sent again twice, before anything was mended, and once more after the clamp of times was taken off.
+    # Sent again, in two parts; what was sent is not sent once more unless somebody asks for that.
     world.write(clamp=False)
-    for _ in range(2):
-        done = world.call("redrive", "--json")
+    for options, sent, before in (
+        (("--limit", "3"), 3, 0),
+        ((), len(bad) - 3, 3),
+        ((), 0, len(bad)),
+        (("--again",), len(bad), 0),
+    ):
+        done = world.call("redrive", "--json", *options)
         told = msgspec.json.decode(done.stdout)
-        assert (told["sent"], told["kept"], done.exit_code) == (len(bad), {}, 0)
+        assert (told["sent"], told["sent_before"], told["kept"], done.exit_code) == (sent, before, {}, 0)
+    assert len(world.letters()) == len(bad)
     with world.workers():
         again = 2 * (len(bad) - 1)
         world.until(lambda: len(world.letters()) >= len(bad) + again)
@@ -174,9 +182,24 @@ def test_poison_costs_itself_alone_and_sent_again_counts_once(world: World) -> N
     assert {one["redrives"] for one in again_letters} == {1}
     assert len(again_letters) == again
     dry = world.call("redrive", "--dry-run", "--json")
-    assert msgspec.json.decode(dry.stdout)["chosen"] == len(
-        bad
-    )  # each record once, however often it came back
+    told = msgspec.json.decode(dry.stdout)
+    # Each record once, however often it came back; the one that was taken did not, and was sent.
+    assert (told["chosen"], told["sent_before"]) == (len(bad) - 1, 1)
+
+
+def test_of_two_redrives_at_once_one_sends(world: World) -> None:
+    world.produce(f"{world.prefix}.submissions.v1", 0, [b"{"])
+    with world.workers():
+        world.until(lambda: bool(world.letters()))
+    with DeadLetterLog(load_settings(world.config)) as log, ExitStack() as stack:
+        first = stack.enter_context(log.redriving())
+        letters = list(log.read(log.topics))
+        assert msgspec.json.decode(world.call("redrive", "--json").stdout)["sent"] == 1
+        told: list[Any] = []
+        with pytest.raises(BrokerError, match="another redrive has begun, which ended this one"):
+            first.send(letters, told.append)
+        assert told == []
+    assert len(list(world.read(f"{world.prefix}.submissions.v1"))) == 2
 
 
 class NotText(str):

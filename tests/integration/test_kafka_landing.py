@@ -3,25 +3,21 @@
 import asyncio
 import os
 import secrets
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.structs import OffsetAndMetadata
 
-from detectors.records.codec import Record
-from streams.kafka.envelope import Origin, seal
 from streams.kafka.land_ledger import LedgerError, Range, before
 from streams.kafka.land_worker import LandWorker
 from streams.kafka.layout import topic_name
 from streams.kafka.topics import TopicAdmin
-from streams.kafka.transactions import Outgoing, TransactionalWriter
 from streams.settings import KafkaSettings, LandSettings, Settings, WorkerSettings
 from streams.store import Store, open_store
+from tests.integration.landing_log import alter, landed, make_again, set_offset, write
 from tests.streams.clickhouse_door_world import WRITER, World, serving
 from tests.streams.landing_world import card, label
 
@@ -69,44 +65,6 @@ def settings(kafka: KafkaSettings, dsn: tuple[str, str], tmp_path: Path) -> Sett
         land=LandSettings(dsn=dsn[0], password_env=dsn[1], batch=50, flush_s=0.2),
         worker=WorkerSettings(session_s=6.0, drain_s=5.0),
     )
-
-
-async def write(kafka: KafkaSettings, topic: str, partition: int, records: Sequence[Record]) -> None:
-    """Write `records` as a stage does: in a transaction, one for every seven of them."""
-    writer = TransactionalWriter(kafka, f"{kafka.topic_prefix}.{secrets.token_hex(4)}")
-    await writer.start()
-    for index in range(0, len(records), 7):
-        origin = Origin("test", "t", partition, index)
-        await writer.write(
-            [
-                Outgoing(topic_name(topic, kafka.topic_prefix), partition, one.value, headers=one.headers)
-                for one in seal(records[index : index + 7], origin)
-            ]
-        )
-    await writer.stop()
-
-
-async def landed(worker: LandWorker, within_s: float = 60.0) -> None:
-    """Wait until all that is in the log has landed."""
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        bounds = await worker.app.bounds(worker.app.assignment())
-        ends = {where: end for where, (_, end) in bounds.items()}
-        committed = await worker.app.committed(set(ends))
-        if ends and all(
-            end == 0 or (committed[where] is not None and _reaches(committed[where], end))
-            for where, end in ends.items()
-        ):
-            return
-        if worker._working is not None and worker._working.done():
-            await worker.ended()
-        await asyncio.sleep(0.05)
-    raise AssertionError("nothing landed in time")
-
-
-def _reaches(committed: Any, end: int) -> bool:
-    # What ends the log is the marker of a transaction, which no consumer is given.
-    return committed[0] >= end - 1 and not committed[1]
 
 
 def places(store: Store, table: str, ids: str = "") -> list[tuple[int, int]]:
@@ -249,7 +207,7 @@ def test_what_a_dead_worker_began_is_repeated_exactly(settings: Settings, store:
         # As if it had died between the insert and the second commit of the last range.
         ranges = {token.split("/")[3] for token in worker_tokens}
         first, last = max(tuple(map(int, one.split("-"))) for one in ranges)
-        await worker.app.commit({where: before(Range(first, last))})
+        await worker.app.commit({where: before(Range(first, last), worker_tokens[0].split("/")[0])})
         await worker.stop()
         again = LandWorker(settings, instance_id="one")
         await again.start()
@@ -269,19 +227,6 @@ def test_what_a_dead_worker_began_is_repeated_exactly(settings: Settings, store:
         asyncio.run(scenario())
     found = places(store, "scorecards", run)
     assert len(found) == len(set(found)) == 70
-
-
-def alter(kafka: KafkaSettings, change: Callable[[KafkaAdminClient, str], dict[Any, Any]]) -> None:
-    """Change what the group has committed, once the broker has seen that its members are gone."""
-    until = time.monotonic() + 30
-    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
-        while any(issubclass(error, Exception) and error.errno for error in _told(admin, kafka, change)):
-            assert time.monotonic() < until, "the group never became empty"
-            time.sleep(0.5)
-
-
-def _told(admin: KafkaAdminClient, kafka: KafkaSettings, change: Any) -> list[Any]:
-    return list(change(admin, f"{kafka.topic_prefix}.land").values())
 
 
 @pytest.mark.parametrize("dsn", ["door"], indirect=True)
@@ -307,18 +252,44 @@ def test_a_group_that_forgot_and_rows_that_are_landed_again_by_hand(settings: Se
         asyncio.run(land(30))
     assert len(places(store, "labels")) == 30
     wanted = int(str(caught.value).split("--to-offset ")[1].split(",")[0])
-    alter(settings.kafka, lambda admin, group: _set(admin, group, where, wanted))
+    alter(settings.kafka, lambda admin, group: set_offset(admin, group, where, wanted))
     asyncio.run(land(30))
     # Rows that are gone are landed again from some records before the first of them.
     store.define(
         "ALTER TABLE labels DELETE WHERE label_id IN ('l20', 'l21', 'l22') SETTINGS mutations_sync = 1"
     )
-    alter(settings.kafka, lambda admin, group: _set(admin, group, where, 2))
+    alter(settings.kafka, lambda admin, group: set_offset(admin, group, where, 2))
     asyncio.run(land(30))
 
 
-def _set(admin: KafkaAdminClient, group: str, where: TopicPartition, offset: int) -> dict[Any, Any]:
-    return dict(admin.alter_group_offsets(group, {where: OffsetAndMetadata(offset, "", -1)}))
+@pytest.mark.parametrize("dsn", ["door"], indirect=True)
+@pytest.mark.parametrize("count", [5, 40], ids=["shorter", "longer"])
+def test_a_topic_that_was_made_anew_is_told_so(settings: Settings, door: World, count: int) -> None:
+    name = topic_name("labels", settings.kafka.topic_prefix)
+
+    async def land() -> None:
+        worker = LandWorker(settings, instance_id="")
+        try:
+            await worker.start()
+            await landed(worker)
+        finally:
+            await worker.stop()
+
+    asyncio.run(write(settings.kafka, "labels", 0, [label(f"old{index}") for index in range(20)]))
+    asyncio.run(land())
+    with KafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap) as admin:
+        admin.delete_topics([name])
+    make_again(settings.kafka)
+    asyncio.run(write(settings.kafka, "labels", 0, [label(f"new{index}") for index in range(count)]))
+    with pytest.raises(LedgerError, match=r"made anew|another log") as caught:
+        asyncio.run(land())
+    assert f"--topic {name}:0 --to-earliest" in str(caught.value)
+    assert len(places(door.store, "labels")) == 20
+    where = TopicPartition(name, 0)
+    alter(settings.kafka, lambda admin, group: set_offset(admin, group, where, 0))  # --to-earliest
+    asyncio.run(land())
+    found = door.store.reader().query("SELECT DISTINCT label_id AS id FROM labels", {})
+    assert len(found) == 20 + count
 
 
 def _get(url: str) -> bytes:

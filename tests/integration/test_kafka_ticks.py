@@ -11,7 +11,7 @@ from detectors.records import Interaction, Label, Tick
 from detectors.stages.contract import StageState
 from detectors.stages.score import WATERMARK
 from streams.kafka.envelope import place_of, seal, unseal
-from streams.kafka.layout import state_name, topic_name
+from streams.kafka.layout import SUBMISSIONS, state_name, topic_name
 from streams.kafka.scoring import ScoreRunner
 from streams.kafka.state_records import Position, StateRecords
 from streams.kafka.tick_log import KafkaTickLog
@@ -35,7 +35,8 @@ class Broker:
         with TopicAdmin(self.settings) as admin:
             admin.create()
         self.interactions = topic_name("interactions", prefix)
-        self._state = state_name("score", prefix)
+        self._state, self._doors = state_name("score", prefix), state_name("admit", prefix)
+        self._submissions = topic_name(SUBMISSIONS, prefix)
         self._producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{prefix}-test")
         self._producer.init_transactions()
 
@@ -48,6 +49,24 @@ class Broker:
             self._producer.send(self.interactions, value=sealed.value, headers=headers, partition=partition)
         self._producer.flush()
         self._producer.commit_transaction() if commit else self._producer.abort_transaction()
+
+    def submit(self, partition: int, count: int) -> None:
+        """Write so many submissions, as normalise does."""
+        self._producer.begin_transaction()
+        for at in range(count):
+            self._producer.send(self._submissions, value=b"%d" % at, partition=partition)
+        self._producer.flush()
+        self._producer.commit_transaction()
+
+    def admit(self, partition: int, offset: int, *, more: int = 0) -> None:
+        """Write the state of admit: the offset it reads next, and behind it `more` records of another."""
+        rows = [*StateRecords({}).rows({"ids": b"x"}, Position(place=place_of(offset)))]
+        rows += [(b"other/position", b"{}")] * more
+        self._producer.begin_transaction()
+        for key, value in rows:
+            self._producer.send(self._doors, key=key, value=value, partition=partition)
+        self._producer.flush()
+        self._producer.commit_transaction()
 
     def score(self, partition: int, watermark_ms: int, offset: int, index: int = 0) -> None:
         """Write the state of scoring: how far in event time, and the place it reads next."""
@@ -109,6 +128,35 @@ def test_markers_and_aborted_records_do_not_keep_a_partition_from_being_drained(
         assert tick() == 1
         assert broker.ticks(2) == [Tick(2, 9_500)]
         assert broker.ticks(0) == []
+    finally:
+        log.close()
+
+
+def test_a_submission_that_waits_for_admit_keeps_its_partition_from_a_tick(broker: Broker) -> None:
+    """The place of admit is at the end of its state; markers behind the last submission are no records."""
+    broker.write(0, 1)
+    broker.score(0, 90_000, 1)
+    broker.submit(1, 2)  # offsets 0, 1; the marker is 2
+    broker.submit(2, 1)
+    broker.admit(2, 1)
+    log = KafkaTickLog(broker.settings)
+
+    def tick() -> int:
+        return tick_once(log, partitions=3, live=False, silence_ms=0, now_ms=lambda: 0)
+
+    try:
+        assert log.admitted([0, 1, 2]) == [0, 2]
+        assert tick() == 1
+        assert (broker.ticks(1), broker.ticks(2)) == ([], [Tick(2, 90_000)])
+        broker.admit(1, 1)
+        assert log.admitted([1]) == []
+        broker.admit(1, 2, more=40)  # further from the end than the first look reaches
+        assert log.admitted([1]) == [1]
+        broker.submit(1, 1)
+        assert log.admitted([1]) == []
+        broker.admit(1, 4)
+        assert tick() == 1
+        assert broker.ticks(1) == [Tick(1, 90_000)]
     finally:
         log.close()
 

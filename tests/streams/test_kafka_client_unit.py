@@ -140,6 +140,23 @@ def test_what_the_broker_never_takes_does_not_hold_up_the_others(broker: Broker,
     assert b"x" * 500 in (tmp_path / "queue-0000" / "refused").read_bytes()
 
 
+def test_a_spool_that_rots_is_said_once_and_sends_nothing_out_of_turn(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.away.set()
+    with caplog.at_level(logging.ERROR, "plumbline.kafka"):
+        delivery = deliver(broker, tmp_path)
+        delivery.send("/v1/interactions", items(1, 2))
+        (segment,) = tmp_path.rglob("*.segment")
+        content = segment.read_bytes()
+        segment.write_bytes(content[:20] + b"!" + content[21:])
+        broker.away.clear()
+        assert delivery.close(0.3) == 2
+    assert broker.taken == []
+    (line,) = [one.getMessage() for one in caplog.records]
+    assert line.startswith(f"{segment}: damaged at byte 0: check the disk")
+
+
 def test_at_the_bound_it_raises_and_keeps_what_it_has(broker: Broker, tmp_path: Path) -> None:
     broker.away.set()
     delivery = deliver(broker, tmp_path, max_bytes=2_000)

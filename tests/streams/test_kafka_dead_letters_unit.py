@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -137,19 +138,26 @@ class Log(DeadLetterLog):
     def __init__(self, found: list[Found]) -> None:
         self._settings = Settings()
         self._found = found
+        self._marks: list[Found] = []
         self.sent: list[str] = []
 
     def __exit__(self, *_: object) -> None:
         pass
 
     def read(self, topics: Any, *, since_ms: int = 0) -> Iterator[Found]:
-        for found in self._found:
+        for found in [*self._found, *self._marks]:
             if found.topic in topics and found.timestamp_ms >= since_ms:
                 yield found
 
-    def redrive(self, chosen: Any, told: Any) -> None:
-        for found in chosen:
+    @contextmanager
+    def redriving(self) -> Iterator["Log"]:
+        yield self
+
+    def send(self, chosen: Any, told: Any) -> None:
+        for found in list(chosen):
             self.sent.append(found.place)
+            mark = {"offset": 900 + len(self._marks), "timestamp_ms": 2**40, "sent": (found.offset,)}
+            self._marks.append(Found(topic=found.topic, partition=found.partition, letter=None, **mark))
             told(found)
 
 
@@ -231,8 +239,26 @@ def test_redrive_sends_each_record_once_and_says_what_it_cannot(monkeypatch: pyt
     assert sorted(told["kept"].values()) == [1, 1]
     only = call(monkeypatch, log, "redrive", "--origin", "submissions", "--since", "1970-01-01T00:00:00.001Z")
     assert only.exit_code == 1  # the empty one is among them
+    assert len(log.sent) == 2  # and the others were sent before
     fine = call(monkeypatch, Log([letter(0)]), "redrive")
     assert (fine.exit_code, fine.stdout) == (0, "1 of 1 sent\n")
+
+
+def test_what_was_sent_is_not_sent_again_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log([letter(at) for at in range(5)])
+    assert call(monkeypatch, log, "redrive", "--limit", "2").stdout == "2 of 2 sent\n"
+    rest = call(monkeypatch, log, "redrive")
+    assert (rest.exit_code, rest.stdout) == (0, "3 of 3 sent\n")
+    assert rest.stderr == "2 not sent: a redrive has sent them before: add --again\n"
+    assert sorted(log.sent) == [f"{SUBMISSIONS}.dlq/0/{100 + at}" for at in range(5)]
+    told = msgspec.json.decode(call(monkeypatch, log, "redrive", "--dry-run", "--json").stdout)
+    assert (told["chosen"], told["sent_before"]) == (0, 5)
+    log._found.append(letter(7, redrives=1))  # the first of them came back
+    assert call(monkeypatch, log, "redrive").stdout == "1 of 1 sent\n"
+    assert log.sent[5:] == [f"{SUBMISSIONS}.dlq/0/107"]
+    assert call(monkeypatch, log, "redrive", "--again").stdout == "5 of 5 sent\n"
+    assert call(monkeypatch, log, "list").stdout.splitlines()[-1] == "6 dead letters"
+    assert call(monkeypatch, log, "show", f"{SUBMISSIONS}.dlq/0/900").exit_code == 2
 
 
 @pytest.mark.parametrize("text", ["2x", "yesterday", "1", "-1h"])

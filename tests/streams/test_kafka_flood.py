@@ -58,6 +58,21 @@ def test_a_restart_anywhere_forgets_nothing(rows, cut):
     assert len(straight.to_state()) <= 60
 
 
+def test_one_record_from_the_future_does_not_turn_the_rule_off():
+    one = gauge(records=20)
+    assert not one.add(10**15, good=1, bad=0)
+    assert not any(one.add(second * 1000, good=100, bad=0) for second in range(100))
+    assert one.counts()[0] <= 6_001
+    assert any(one.add((200 + second) * 1000, good=0, bad=10) for second in range(5))
+
+
+def test_bad_records_under_a_stray_time_count_on():
+    one = gauge(records=20)
+    assert not one.add(10**12, good=0, bad=19)
+    assert one.add(0, good=0, bad=1)
+    assert not one.add(61_000, good=0, bad=1)
+
+
 def test_who_has_looked_may_go_on():
     one = gauge()
     assert one.add(0, good=0, bad=500)

@@ -215,7 +215,12 @@ def test_what_retention_took_is_told_and_only_passed_by_when_accepted() -> None:
 
 @pytest.mark.parametrize(
     "committed",
-    [(1, "somebody else's"), (9, ""), (1, "plumbline-land-1 before 9 of id-c"), (2, "plumbline-land-1 before 1")],
+    [
+        (1, "somebody else's"),
+        (9, ""),
+        (1, "plumbline-land-1 before 9 of id-c"),
+        (2, "plumbline-land-1 before 1"),
+    ],
 )
 def test_a_ledger_that_cannot_be_gone_on_from_is_an_error(committed: tuple[int, str]) -> None:
     world = World()

@@ -153,3 +153,14 @@ def test_several_topics_are_read_from_the_settings() -> None:
         with pytest.raises(SettingsError, match=r"\$\.foreign"):
             parse_settings(f"[[foreign]]\n{wrong}")
     assert KafkaSettings().topic_prefix == "plumbline"
+
+
+def test_what_the_mapping_makes_too_long_is_a_dead_letter_and_stops_nobody() -> None:
+    twice = {"prompt": "messages.0.text", "response": "messages.0.text", "user": "who.name"}
+    text = "x" * 40_000
+    made = stage(max_bytes=130_000, mapping=twice)
+    state, (long, short) = run(made, message(chat(text)), message(chat(), offset=1))
+    assert isinstance(long, DeadLetterOutput)
+    assert (long.letter.reason, long.letter.offset) == ("record_too_large", 0)
+    assert isinstance(short, RawOutput)
+    assert state.counts["dead_letter"] == {"chat.logs": 1}

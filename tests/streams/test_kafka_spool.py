@@ -98,13 +98,46 @@ def test_damage_before_the_end_is_said_and_nothing_is_removed(tmp_path: Path) ->
     with Spool(tmp_path / "q", max_bytes=BOUND, segment_bytes=1) as spool:
         for number in range(3):
             spool.append([record(number)])
-    first = min((tmp_path / "q").glob("*.segment"))
-    content = bytearray(first.read_bytes())
-    content[-1] ^= 1
-    first.write_bytes(content)
+    damage(min((tmp_path / "q").glob("*.segment")), -1)
     with pytest.raises(SpoolError, match=r"segment: damaged at byte 0: check the disk"):
         Spool(tmp_path / "q", max_bytes=BOUND)
     assert len(list((tmp_path / "q").glob("*.segment"))) == 3
+
+
+def damage(segment: Path, at: int) -> None:
+    content = bytearray(segment.read_bytes())
+    content[at] ^= 1
+    segment.write_bytes(content)
+
+
+@pytest.mark.parametrize("segment_bytes", [1, 10_000])
+def test_damage_while_it_is_held_is_said_and_nothing_behind_it_is_forgotten(
+    tmp_path: Path, segment_bytes: int
+) -> None:
+    """One segment for each record, or one for all of them: the second record rots while they wait."""
+    queue = tmp_path / "q"
+    with Spool(queue, max_bytes=BOUND, segment_bytes=segment_bytes) as spool:
+        for number in range(4):
+            spool.append([record(number)])
+        segments = sorted(queue.glob("*.segment"))
+        size = segments[0].stat().st_size // (4 if len(segments) == 1 else 1)
+        rotten, start = (segments[1], 0) if len(segments) > 1 else (segments[0], size)
+        damage(rotten, start + size - 1)
+        found = spool.peek(records=10, max_bytes=BOUND)
+        assert numbers(found) == [0]
+        spool.acknowledge(1)
+        for _ in range(2):
+            with pytest.raises(SpoolError, match=rf"{rotten.name}: damaged at byte {start}: check the disk"):
+                spool.peek(records=10, max_bytes=BOUND)
+        assert len(spool) == 3
+        kept = {path: path.read_bytes() for path in queue.glob("*.segment")}
+        assert b"".join(kept.values()).count(b":xxxxxxxxx") >= 3
+    with pytest.raises(SpoolError, match=f"{rotten.name}: damaged at byte {start}"):
+        Spool(queue, max_bytes=BOUND, segment_bytes=segment_bytes)
+    assert {path: path.read_bytes() for path in queue.glob("*.segment")} == kept
+    damage(rotten, start + size - 1)
+    with Spool(queue, max_bytes=BOUND, segment_bytes=segment_bytes) as spool:
+        assert everything(spool) == [1, 2, 3]
 
 
 def test_at_its_bound_it_refuses_whole_and_takes_again_when_there_is_room(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.watchdog import EXIT_CODE, Judgement, Look, Watchdog
+from streams.kafka.watchdog import EXIT_CODE, Judgement, Look, Watchdog, is_behind
 
 IDLE = Look(assigned=True, behind=False, waiting=False, moved=0.0)
 BEHIND = Look(assigned=True, behind=True, waiting=False, moved=0.0)
@@ -58,6 +58,17 @@ def test_commits_more_often_than_the_limit_keep_it_quiet(steps):
     for number, (look, pause_s) in enumerate(steps):
         now_s += pause_s
         assert judgement.of(Look(look.assigned, look.behind, look.waiting, float(number)), now_s) == ""
+
+
+def test_ends_that_nobody_renews_count_as_something_to_read():
+    """A consumer whose thread hangs hears of no new records: what it last heard must not calm for ever."""
+    reached = {("t", 0): 7}
+    story = []
+    for now_s in (0.0, 60.0, 61.0, 121.0, 122.0):
+        behind = is_behind({("t", 0): 7}, reached, heard_s=0.0, now_s=now_s)
+        story.append((Look(assigned=True, behind=behind, waiting=False, moved=0.0), now_s))
+    assert [bool(reason) for reason in told(*story)] == [False, False, False, False, True]
+    assert not is_behind({}, {}, heard_s=0.0, now_s=1e6), "a spare worker waits for nothing"
 
 
 def dog(look, times: list[float], ended: list[int]) -> Watchdog:
