@@ -31,7 +31,7 @@ class Told:
 
 def act_runner() -> SimpleNamespace:
     return SimpleNamespace(
-        app=SimpleNamespace(positions=dict, rebalances=1, placed=True),
+        app=SimpleNamespace(positions=dict, rebalances=1, placed=True, heard_s=0.0),
         tasks=SimpleNamespace(round_ages=lambda: {"act_feed": 1.0}),
         intake=SimpleNamespace(places={0: 65_536}, progress_s=0.0),
         counts=({"pending": 1}, {"FAILED": 1}),
