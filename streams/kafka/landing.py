@@ -32,6 +32,7 @@ from streams.kafka.land_ledger import (
 from streams.kafka.land_ports import Group, Landable, LandCounts, Topic
 from streams.store_connection import StoreError
 
+_INCOMPLETE_S: Final = 60.0  # a consumer may stop to fetch a partition after a rebalance, and say nothing
 HELD_BYTES: Final = 67_108_864
 """That all partitions together may have waiting, counted as for one."""
 _LOOK_S: Final = 0.1
@@ -102,6 +103,7 @@ class Lander:
         self._bury, self._last_landed, self._accept_loss = bury, last_landed, accept_loss
         self._topic_ids = topic_ids
         self._lanes: dict[Where, Lane] = {}
+        self._incomplete_s: dict[Where, float] = {}
         self._turn = asyncio.Lock()  # held while a flush runs: partitions do not leave in the middle of one
         self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._stop_s: float | None = None
@@ -130,8 +132,7 @@ class Lander:
                     raise forgotten(where, stored[where], bounds[where][1])
         marks = {}
         for where, (start, end) in bounds.items():
-            found = committed.get(where)
-            mark = Mark(start) if found is None else read_mark(where, found)
+            mark = Mark(start) if (at := committed.get(where)) is None else read_mark(where, at)
             check_topic(where, mark, self._topics[where[0]].topic_id)
             marks[where] = self._without_lost(where, mark, start, end)
         await asyncio.gather(*[self._group.seek(where, mark.offset) for where, mark in marks.items()])
@@ -168,6 +169,7 @@ class Lander:
         while not self._is_over():
             self._fence.check()
             now_s = self.progress_s = self._clock()
+            self._check_incomplete(now_s)
             if self._due(now_s) and not self._group.leaving.is_set():
                 async with self._turn:
                     await self._flush(self._due(self._clock()))
@@ -178,6 +180,13 @@ class Lander:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(pause_s, 0.01)):
                     await self._wake.wait()
+
+    def _check_incomplete(self, now_s: float) -> None:
+        """Complain if a range to form again does not come: a new start fetches it anew."""
+        waiting = [where for where, lane in self._lanes.items() if lane.is_incomplete()]
+        self._incomplete_s = {where: self._incomplete_s.get(where, now_s) for where in waiting}
+        if any(now_s - since_s > _INCOMPLETE_S for since_s in self._incomplete_s.values()):
+            raise LedgerError(f"landing: {waiting[0][0]}: a range to repeat does not come: start again")
 
     def stop(self, within_s: float) -> None:
         """Let :meth:`run` end when all that arrived has landed, or after `within_s` seconds."""
@@ -276,9 +285,8 @@ class Lander:
             if lane.batch is not None and await self._insert(lane, lane.batch):
                 landed.append((lane, lane.batch.range))  # noqa: PERF401 - each insert is awaited in turn
         if landed:
-            await self._group.commit(
-                {lane.where: after(chosen, self._id_of(lane)) for lane, chosen in landed}
-            )
+            done = {lane.where: after(chosen, self._id_of(lane)) for lane, chosen in landed}
+            await self._group.commit(done)
         for lane, _ in landed:
             self.counts.ranges += 1
             self.counts.repeated += lane.unfinished is not None

@@ -56,7 +56,8 @@ def served() -> str:
                                      more=StageRunner._counts(runner)))  # fmt: skip
     thinking.states, thinking.commits = {0: state}, 1
     act = Told("act", read_act(act_runner(), "decisions", {}))
-    land = Told("land", read_land(lander(), SimpleNamespace(rebalances=1, placed=True), {("t", 0): 9}))
+    app = SimpleNamespace(rebalances=1, placed=True, heard_s=0.0)
+    land = Told("land", read_land(lander(), app, {("t", 0): 9}))
     registry = CollectorRegistry()
     registry.register(_Readings(WorkerVitals([thinking, act, land], stuck_after_s=60.0).read))
     return generate_latest(registry).decode()
