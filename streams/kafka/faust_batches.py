@@ -45,12 +45,16 @@ class CommitRefusedError(BrokerError):
 
 
 class Fetched(Struct, frozen=True):
-    """What one fetch brought of one partition; ``start`` and ``end`` are positions, ``turn`` counts seeks."""
+    """What one fetch brought of one partition.
+
+    ``start`` and ``end`` are positions, ``turn`` counts seeks, and ``number`` the fetches of the consumer.
+    """
 
     records: Sequence[Any]
     start: int
     end: int
     turn: int
+    number: int
 
     def __repr__(self) -> str:
         return f"Fetched({self.start}..{self.end})"
@@ -75,9 +79,10 @@ class _Thread(driver.AIOKafkaConsumerThread):
     app: Any
     turns: dict[Any, int]
     began: dict[Any, tuple[int, int]]
+    fetches: int
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ARG002 - Faust's signature
-        self.turns, self.began = {}, {}
+        self.turns, self.began, self.fetches = {}, {}, 0
         return AIOKafkaConsumer(**self.app.consumer_options)
 
     async def on_start(self) -> None:
@@ -116,8 +121,9 @@ class _Thread(driver.AIOKafkaConsumerThread):
                 raise
             return {}  # of a partition that was just assigned: where to begin is about to be said
         positions = _positions_of(consumer) or {}
+        self.fetches += 1
         return {
-            tp: Fetched(records.get(tp, ()), start, positions[tp], turn)
+            tp: Fetched(records.get(tp, ()), start, positions[tp], turn, self.fetches)
             for tp, (start, turn) in self.began.items()
             if positions.get(tp, start) != start  # markers alone move it as well
         }
@@ -130,6 +136,10 @@ class _Thread(driver.AIOKafkaConsumerThread):
             self.began[tp] = offset, self.turns[tp]  # the fetch that is under way begins there, too
             consumer.seek(tp, offset)
         return {tp: self.turns[tp] for tp in offsets}
+
+    async def positions(self) -> tuple[int, Mapping[Any, int]]:
+        """Return how many fetches there were, and what every partition is to be fetched from next."""
+        return self.fetches, _positions_of(self._ensure_consumer()) or {}
 
     async def committed_offsets(self, tps: Sequence[Any]) -> Mapping[Any, OffsetAndMetadata]:
         """Return what the group has committed; -1 stands for nothing."""
@@ -224,9 +234,9 @@ class _Consumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
         """Yield one message for every partition that the next fetch brought something of."""
-        generation = self.app.consumer_generation_id
         records: Any
         records, _ = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id  # not before: the wait may have lasted a rebalance
         for tp, fetched in (records or {}).items():
             if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
                 return

@@ -14,26 +14,23 @@ from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.kafka.connection import client_options, reach_broker
+from streams.kafka.connection import reach_broker
 from streams.kafka.consumer_errors import explain
 from streams.kafka.envelope import RawMessage
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_batches import CommitRefusedError, check_versions, make_app, thread_of
-from streams.kafka.membership import Assignor
+from streams.kafka.fetching import LostFetches, Where, consumer_options, raw_message
 from streams.kafka.watchdog import unassigned_limit_s
 from streams.settings import KafkaSettings
 
 __all__ = ["BatchDroppedError", "CommitRefusedError", "ConsumerApp", "Where"]
 
-Where = tuple[str, int]
-"""A topic (its Kafka name) and a partition."""
 T = TypeVar("T")
 OnBatch = Callable[[str, int, Sequence[RawMessage]], Awaitable[None]]
 OnMove = Callable[[set[Where]], Awaitable[None]]
 
-_FETCH_WAIT_MS: Final = 250
 _STOP_S: Final = 10.0
-_NEVER_S: Final = 7 * 86_400.0  # who waits for a store may wait long; the watchdog looks after the rest
+_LOOK_S: Final = 2.0
 
 
 class BatchDroppedError(Exception):
@@ -75,8 +72,8 @@ class ConsumerApp:
     placed
         Whether the group has said which partitions this member has, be it none: false from when the group
         begins to move until it has said so, however long that takes.
-    rebalances
-        How often partitions were assigned.
+    rebalances, refetches
+        How often partitions were assigned, and how often a fetch that never came was made again.
     heard_s
         ``time.monotonic()`` of the last answer about the ends of the log.
     """
@@ -98,21 +95,7 @@ class ConsumerApp:
         self._settings, self._topics, self._group = settings, tuple(topics), group
         self._on_batch, self._on_assigned, self._on_revoked = on_batch, on_assigned, on_revoked
         self._session_s = session_s
-        self._options: dict[str, Any] = client_options(settings) | {
-            "group_id": group,
-            "group_instance_id": instance_id or None,
-            "partition_assignment_strategy": [Assignor],
-            "enable_auto_commit": False,
-            "auto_offset_reset": "none",
-            "isolation_level": "read_committed",
-            "max_partition_fetch_bytes": batch_bytes,
-            "fetch_max_wait_ms": _FETCH_WAIT_MS,
-            "session_timeout_ms": round(session_s * 1000),
-            "rebalance_timeout_ms": round(session_s * 1000),
-            "heartbeat_interval_ms": round(min(3.0, session_s / 6) * 1000),
-            "request_timeout_ms": round(self._request_s * 1000),
-            "max_poll_interval_ms": round(_NEVER_S * 1000),
-        }
+        self._options = consumer_options(settings, group, instance_id, session_s, batch_bytes)
         self._next: dict[Where, int] = {}
         self._turn: dict[Where, int] = {}
         self._assigned: set[Where] = set()
@@ -121,14 +104,12 @@ class ConsumerApp:
         self._left = False
         self._generation = -1
         self._lock = asyncio.Lock()
+        self._came = 0  # the number of the last fetch that came
+        self._looker: asyncio.Task[None] | None = None
         self.leaving = asyncio.Event()
         self.placed = False
-        self.rebalances = 0
+        self.rebalances = self.refetches = 0
         self.heard_s = time.monotonic()
-
-    @property
-    def _request_s(self) -> float:
-        return max(40.0, self._session_s + 10.0)
 
     async def start(self) -> None:
         """Join the group; returns when partitions (or none) were assigned for the first time.
@@ -147,8 +128,9 @@ class ConsumerApp:
             self._topics,
             self._options,
             session_s=self._session_s,
-            request_s=self._request_s,
+            request_s=self._options["request_timeout_ms"] / 1000,
         )
+        self._looker = self._loop.create_task(self._look_after_fetches())
         starting = self._loop.create_task(self._app.start())
         await self._wait_placed(starting)
         if starting.done() and (error := starting.exception()) is not None:
@@ -181,14 +163,16 @@ class ConsumerApp:
         """Hand on one fetch, if it joins on: called by the agent."""
         fetched, where = message.value, (message.topic, message.partition)
         async with self._lock:
+            self._came = fetched.number
             if self.leaving.is_set() or fetched.turn != self._turn.get(where):
                 return
             if fetched.start != self._next[where]:
+                self.refetches += 1
                 await self.seek(where, self._next[where])
                 return
             try:
                 if fetched.records:
-                    await self._on_batch(*where, [_raw(record) for record in fetched.records])
+                    await self._on_batch(*where, [raw_message(record) for record in fetched.records])
             except BatchDroppedError:
                 if not self.leaving.is_set():
                     await self.seek(where, self._next[where])
@@ -197,6 +181,28 @@ class ConsumerApp:
             else:
                 if fetched.turn == self._turn[where]:  # else the callback has sought
                     self._next[where] = fetched.end
+
+    async def _look_after_fetches(self) -> None:
+        lost = LostFetches()
+        try:
+            while True:
+                await self._fetch_again(lost)
+        except Exception as error:  # noqa: BLE001 - without these looks records may be missing for ever
+            self.fail(error)
+
+    async def _fetch_again(self, lost: LostFetches) -> None:
+        await asyncio.sleep(_LOOK_S)
+        if self.leaving.is_set() or not self.placed or self._lock.locked():
+            lost.forget()
+            return
+        made, positions = await self._in_thread(thread_of(self._app).positions())
+        fetched = {(tp.topic, tp.partition): position for tp, position in positions.items()}
+        wanted = {where: offset for where, offset in self._next.items() if where not in self._held}
+        for where, offset in lost.look(made, self._came, fetched, wanted).items():
+            async with self._lock:
+                if not self.leaving.is_set() and self._next.get(where) == offset:
+                    self.refetches += 1
+                    await self.seek(where, offset)
 
     async def ended(self) -> None:
         """Wait until the app has ended; returns after :meth:`stop`.
@@ -230,8 +236,9 @@ class ConsumerApp:
     async def stop(self) -> None:
         """End the batch at hand, then the membership; who comes back under its name finds its partitions."""
         await self.leave()
-        if self._app is None:  # it never came to a start
+        if self._looker is None:  # it never came to a start
             return
+        self._looker.cancel()
         async with self._lock:
             await self._app.stop()
         if not self._ended.done():
@@ -341,8 +348,3 @@ class ConsumerApp:
             return done.result()
         except kafka_errors.KafkaError as error:
             raise explain(error, self._settings, self._group) from error
-
-
-def _raw(record: Any) -> RawMessage:
-    at = (record.topic, record.partition, record.offset, record.timestamp)
-    return RawMessage(*at, record.key, record.value, tuple(record.headers))

@@ -82,9 +82,8 @@ def run_chaos(world: World, plan: ChaosPlan) -> Verdict:
     with Sender(world.settings.kafka, world.spool.path, rate=plan.rate, window=plan.window) as sender:
         sending = sender.begin(plan.load.messages())
         wait_for_first(world, supervisor)
-        run_faults(
-            faults, faults.plan(plan.faults, plan.at_least), gap_s=plan.gap_s, going_on=sending.is_alive
-        )
+        kinds = faults.plan(plan.faults, plan.at_least)
+        run_faults(faults, kinds, sender, load=plan.interactions, gap_s=plan.gap_s)
         sending.join(1_800)
         sender.check()
         close_buckets(sender, plan.load)

@@ -6,9 +6,10 @@ import resource
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tests.chaos.kafka_proxy import InsertFault
+from tests.chaos.kafka_sender import Sender
 from tests.chaos.kafka_workers import Supervisor
 from tests.chaos.kafka_world import SESSION_S, World
 
@@ -175,8 +176,11 @@ class Faults:
                     resource.prlimit(pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
 
 
-def run_faults(faults: Faults, plan: Sequence[str], *, gap_s: float, going_on: Callable[[], bool]) -> None:
-    """Do the faults of `plan`, `gap_s` apart, while there is traffic; the rest too, if it ends before."""
-    for kind in plan:
-        time.sleep(gap_s if going_on() else min(1.0, gap_s))
+def run_faults(faults: Faults, plan: Sequence[str], sender: Sender, *, load: int, gap_s: float) -> None:
+    """Do the faults of `plan`, `gap_s` apart, spread over a load of so many submissions."""
+    for number, kind in enumerate(plan, start=1):
+        sender.check()
+        sender.slow_down_after(load * number // len(plan))
+        time.sleep(gap_s)
         faults.do(kind)
+    sender.slow_down_after(None)

@@ -24,6 +24,7 @@ _CHUNK = 100
 _LOOK_S = 0.25
 _AGAIN_S = 0.5
 _DELIVERY_S = 4.0
+_TRICKLE = 0.1
 
 
 class Sender:
@@ -60,6 +61,7 @@ class Sender:
         self._seen = 0
         self._failures: list[BaseException] = []
         self._admin: KafkaAdminClient | None = None
+        self._upto: int | None = None
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
 
@@ -95,6 +97,10 @@ class Sender:
         thread.start()
         return thread
 
+    def slow_down_after(self, upto: int | None) -> None:
+        """Send at a tenth of the rate once `upto` were sent; None for never."""
+        self._upto = upto
+
     def check(self) -> None:
         """Raise what went wrong."""
         if self._failures:
@@ -124,13 +130,14 @@ class Sender:
 
     def _run(self, messages: Iterator[Message]) -> None:
         try:
-            began, first = time.monotonic(), self.sent
+            due_s = time.monotonic()
             while not self._stop.is_set() and (chunk := list(islice(messages, _CHUNK))):
                 self._hold()
                 for (kind, bad), run in groupby(chunk, key=lambda one: (one.kind, one.bad)):
                     (self._throw if bad else self._submit)(kind, list(run))
-                due = began + (self.sent - first) / self._rate
-                if (early_s := due - time.monotonic()) > 0:
+                full = self._upto is None or self.sent < self._upto
+                due_s += len(chunk) / (self._rate if full else self._rate * _TRICKLE)
+                if (early_s := due_s - time.monotonic()) > 0:
                     self._stop.wait(early_s)
             self._raw.flush()
             while self._client.spooled and not self._stop.is_set():

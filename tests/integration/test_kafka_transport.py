@@ -1,7 +1,8 @@
 """The batch transport on a real broker: batches in order, our own positions, members that are fenced."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka import KafkaAdminClient, TopicPartition
 
+from streams.kafka import faust_batches
 from streams.kafka.envelope import RawMessage
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_transport import BatchDroppedError, CommitRefusedError, ConsumerApp, Where
@@ -215,6 +217,32 @@ def test_a_dropped_batch_comes_again(settings):
         await reader.app.stop()
         assert sorted(reader.values) == list(range(100))
         assert len(drops) == 5
+
+    asyncio.run(run())
+
+
+def test_what_faust_throws_away_comes_again_though_nothing_more_is_sent(settings, monkeypatch):
+    real = faust_batches._Consumer.getmany
+    thrown: set[int] = set()
+
+    async def lossy(consumer: Any, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
+        async for tp, message in real(consumer, timeout):
+            if message.value.records and tp.partition not in thrown:
+                thrown.add(tp.partition)
+            else:
+                yield tp, message
+
+    monkeypatch.setattr(faust_batches._Consumer, "getmany", lossy)
+
+    async def run() -> None:
+        await send(settings, range(100))
+        reader = Reader(settings, "a")
+        await reader.app.start()
+        await until(lambda: len(reader.values) >= 100)
+        assert thrown == set(range(PARTITIONS))
+        assert sorted(reader.values) == list(range(100))
+        assert reader.app.refetches >= PARTITIONS
+        await reader.app.stop()
 
     asyncio.run(run())
 
