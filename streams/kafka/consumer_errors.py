@@ -45,7 +45,7 @@ def explain(error: BaseException, settings: KafkaSettings, group: str) -> BaseEx
     return error
 
 
-def explain_client(error: kafka_errors.KafkaError, settings: KafkaSettings, name: str) -> BrokerError:
+def explain_client(error: Exception, settings: KafkaSettings, name: str) -> BrokerError:
     """Return what `error` means for a writer, or a reader of state, called `name`."""
     prefix = settings.topic_prefix
     if isinstance(error, _TOO_LARGE):

@@ -52,6 +52,8 @@ _READ_OPTIONS: Final[Mapping[str, Any]] = {
     "fetch_max_wait_ms": _WAIT_MS,
     "request_timeout_ms": _TIMEOUT_MS,
 }
+# When the sender's task has found the transaction ended, what the caller does next is "illegal", or asserted.
+_FAILED: Final = (kafka_errors.KafkaError, kafka_errors.IllegalOperation, AssertionError)
 _FENCED: Final = (
     kafka_errors.ProducerFenced,
     kafka_errors.InvalidProducerEpoch,
@@ -129,7 +131,7 @@ class TransactionalWriter:
             await producer.begin_transaction()
             try:
                 await self._fill(records, offsets, group)
-            except kafka_errors.KafkaError as error:
+            except _FAILED as error:
                 cause = self._cause(error)
                 await self._abort()
                 raise cause from error
@@ -147,7 +149,7 @@ class TransactionalWriter:
                 at = {TopicPartition(*where): offset for where, offset in offsets.items()}
                 await self._producer.send_offsets_to_transaction(at, group)
 
-    def _cause(self, error: kafka_errors.KafkaError) -> BaseException:
+    def _cause(self, error: Exception) -> BaseException:
         """Return what ended the transaction; what followed says only that it had ended."""
         ended = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - nobody else tells
         first: BaseException | None = ended.exception() if ended.done() else None
@@ -155,7 +157,7 @@ class TransactionalWriter:
 
     async def _abort(self) -> None:
         """End what is open, so that readers need not wait for the next writer; it ends it if this cannot."""
-        with suppress(kafka_errors.KafkaError, TimeoutError, AssertionError):  # a fenced client asserts
+        with suppress(*_FAILED, TimeoutError):
             async with asyncio.timeout(_ABORT_S):
                 await self._producer.abort_transaction()
 
@@ -323,5 +325,5 @@ def _told(name: str, settings: KafkaSettings) -> Iterator[None]:
         yield
     except _FENCED as error:
         raise FencedError(f"kafka: {name} was taken over by another worker: this one must end") from error
-    except kafka_errors.KafkaError as error:
+    except (kafka_errors.KafkaError, kafka_errors.IllegalOperation) as error:
         raise explain_client(error, settings, name) from error

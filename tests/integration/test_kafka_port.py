@@ -105,12 +105,22 @@ class KafkaBench:
         ) as consumer:
             consumer.assign([tp])
             await consumer.seek_to_beginning(tp)
-            end = (await consumer.end_offsets([tp]))[tp]
+            end = await self._end(consumer, tp)
             while await consumer.position(tp) < end:
                 for record in (await consumer.getmany(timeout_ms=50)).get(tp, ()):
                     at = (record.topic, record.partition, record.offset, record.timestamp)
                     found.append(RawMessage(*at, record.key, record.value, tuple(record.headers)))
         return found
+
+    async def _end(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> int:
+        """Return the end of what is committed; the broker says yes to a commit before it has marked it."""
+        async with AIOKafkaConsumer(bootstrap_servers=self.settings.bootstrap) as reader:
+            written = (await reader.end_offsets([tp]))[tp]
+        for _ in range(20):
+            if (end := int((await consumer.end_offsets([tp]))[tp])) >= written:
+                break
+            await asyncio.sleep(0.05)  # what was left open stays so
+        return end
 
     def visible(self, partition: int) -> list[Record]:
         name = topic_name(self.target, self.settings.topic_prefix)

@@ -29,6 +29,7 @@ from tests.integration import test_results_are_exact as exact
 
 pytestmark = pytest.mark.xdist_group("kafka")
 PARTITIONS = 4
+MANY = 20_000
 RESULTS = ("scorecards", "signals", "decisions", "references")
 
 
@@ -46,17 +47,17 @@ def settings(kafka_bootstrap: str, topic_prefix: str) -> Settings:
     return found
 
 
-def source() -> list[tuple[int, Record]]:
+def source(count: int = exact.COUNT) -> list[tuple[int, Record]]:
     """Return what the door would write: partition and record, in order."""
     written: list[tuple[int, Record]] = []
-    for key, record in exact.arrival(PARTITIONS):
+    for key, record in exact.arrival(PARTITIONS, count):
         targets = range(PARTITIONS) if key is None else (partition_of(key, PARTITIONS),)
         written += [(target, record) for target in targets]
     return written
 
 
-def last_ticks() -> list[tuple[int, Record]]:
-    last_ms = max(r.event_time_ms for _, r in exact.traffic() if isinstance(r, Interaction))
+def last_ticks(count: int = exact.COUNT) -> list[tuple[int, Record]]:
+    last_ms = max(r.event_time_ms for _, r in exact.traffic(count) if isinstance(r, Interaction))
     return [(target, Tick(target, last_ms + 200_000)) for target in range(PARTITIONS)]
 
 
@@ -136,8 +137,9 @@ async def started(some: list[StageRunner]) -> list[StageRunner]:
 
 
 def test_two_workers_and_a_rebalance_give_the_results_of_the_embedded_runner(settings):
-    rows = source()
+    rows, wanted = source(MANY), exact.expected(MANY)
     third = len(rows) // 3
+    assert len(wanted["Scorecard"]) == MANY
 
     async def run() -> None:
         await write(settings, rows[:third])
@@ -145,14 +147,14 @@ def test_two_workers_and_a_rebalance_give_the_results_of_the_embedded_runner(set
         await write(settings, rows[third : 2 * third], first=third)
         second = await started(runners(settings, "b"))  # takes half of everything, in the middle of it
         await write(settings, rows[2 * third :], first=2 * third)
-        await write(settings, last_ticks(), first=len(rows))
-        found = await settle(settings, exact.expected(), 60)
+        await write(settings, last_ticks(MANY), first=len(rows))
+        found = await settle(settings, wanted, 180)
         for runner in (*first, *second):
             assert not any(position.repeated for position in runner.positions.values())
         assert all(runner.app.rebalances >= 2 for runner in first)
         assert all(len(runner.positions) == PARTITIONS // 2 for runner in (*first, *second))
         await asyncio.gather(*[runner.stop() for runner in (*first, *second)])
-        same(found, exact.expected())
+        same(found, wanted)
         for message, cards in await read(settings, "scorecards"):
             for card in (card for card in cards if isinstance(card, Scorecard)):
                 assert card.source_offset >= place_of(0)

@@ -38,9 +38,9 @@ def settings_for(partitions: int) -> Settings:
 
 
 @cache
-def traffic() -> tuple[tuple[str | None, Record], ...]:
+def traffic(count: int = COUNT) -> tuple[tuple[str | None, Record], ...]:
     """Return the records in the order of event time; from the second declaration on users are routed."""
-    payloads = support_payloads(COUNT, seed=11, canary_from=CANARY_FROM)
+    payloads = support_payloads(count, seed=11, canary_from=CANARY_FROM)
     entries = [entry for entry in admitted(payloads) if entry.topic == "interactions"]
     found: list[tuple[str | None, Record]] = []
     interactions = 0
@@ -77,11 +77,11 @@ def rerouted(record: Interaction, number: int) -> Interaction:
 
 
 @cache
-def arrival(partitions: int) -> tuple[tuple[str | None, Record], ...]:
+def arrival(partitions: int, count: int = COUNT) -> tuple[tuple[str | None, Record], ...]:
     """Return the records as they arrive: out of order by less than the allowed lateness, in a seeded way."""
     shuffled = random.Random(partitions)
     slots = []
-    for place, (key, record) in enumerate(traffic()):
+    for place, (key, record) in enumerate(traffic(count)):
         is_one = isinstance(record, Interaction)
         at_ms = record.event_time_ms if is_one else record.started_at_ms  # type: ignore[union-attr]
         delay_ms = shuffled.randrange(LATENESS_MS) if is_one else 0
@@ -140,16 +140,18 @@ class MemorisedScores(ScoreStage):
         return msgspec.structs.replace(card, source_partition=partition, source_offset=offset)
 
 
-def results(partitions: int, size: int, merge: str, *, memorise: bool) -> dict[str, list[bytes]]:
+def results(
+    partitions: int, size: int, merge: str, *, memorise: bool, count: int = COUNT
+) -> dict[str, list[bytes]]:
     parts = assemble(settings_for(partitions))
     if memorise:
         parts.score.__class__ = MemorisedScores
     log = MemoryLog(partitions)
-    for key, record in arrival(partitions):
+    for key, record in arrival(partitions, count):
         targets = range(partitions) if key is None else (partition_of(key, partitions),)
         for target in targets:
             log.append("interactions", target, record)
-    last_ms = max(record.event_time_ms for _, record in traffic() if isinstance(record, Interaction))
+    last_ms = max(record.event_time_ms for _, record in traffic(count) if isinstance(record, Interaction))
     for target in range(partitions):
         log.append("interactions", target, Tick(target, last_ms + 200_000))
     for stage in parts.stages:
@@ -171,8 +173,8 @@ def collect(log: MemoryLog) -> dict[str, list[bytes]]:
 
 
 @cache
-def expected() -> dict[str, list[bytes]]:
-    return results(4, 97, "round_robin", memorise=True)
+def expected(count: int = COUNT) -> dict[str, list[bytes]]:
+    return results(4, 97, "round_robin", memorise=count == COUNT, count=count)
 
 
 def test_the_traffic_says_something() -> None:
