@@ -178,6 +178,7 @@ class StageRunner:
             ends=ends,
             reached=reached,
             rebalances=self.app.rebalances,
+            refetches=self.app.refetches,
             more=self._counts(),
         )
 

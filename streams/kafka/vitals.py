@@ -37,8 +37,8 @@ class Reading(Struct, frozen=True):
         Seconds since its last commit, or its start.
     ends, reached
         By topic and partition: the log's end, and the offset below which nothing is left to do.
-    rebalances
-        How often partitions were assigned.
+    rebalances, refetches
+        How often partitions were assigned, and how often a fetch that never came was made again.
     problem
         What it knows to be wrong; empty for nothing.
     more
@@ -50,6 +50,7 @@ class Reading(Struct, frozen=True):
     ends: Mapping[Where, int]
     reached: Mapping[Where, int]
     rebalances: int = 0
+    refetches: int = 0
     problem: str = ""
     more: tuple[Gauge, ...] = ()
 
@@ -180,6 +181,8 @@ class WorkerVitals:
         yield Gauge("progress_age_seconds", "Seconds since the last commit.", ("stage",), age)
         rebalances: Values = {(stage,): float(reading.rebalances)}
         yield Gauge("rebalances", "How often partitions were assigned.", ("stage",), rebalances, True)
+        refetches: Values = {(stage,): float(reading.refetches)}
+        yield Gauge("refetches", "Fetches that never came and were repeated.", ("stage",), refetches, True)
         yield from reading.more
 
     def _lag_readings(self, stage: str, reading: Reading) -> Iterable[Gauge]:

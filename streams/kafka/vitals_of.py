@@ -74,6 +74,7 @@ def read_act(runner: "ActRunner", topic: str, ends: Mapping[Where, int]) -> Read
         ends=ends,
         reached=reached,
         rebalances=runner.app.rebalances,
+        refetches=runner.app.refetches,
         problem=f"{slow[0]}: its last round ended {ages[slow[0]]:.0f} s ago" if slow else "",
         more=tuple(_act_readings(runner, ages)),
     )
@@ -108,6 +109,7 @@ def read_land(lander: "Lander", app: "ConsumerApp", ends: Mapping[Where, int]) -
         ends=ends,
         reached=landed,
         rebalances=app.rebalances,
+        refetches=app.refetches,
         problem=lander.problem,
         more=tuple(_land_readings(lander)),
     )

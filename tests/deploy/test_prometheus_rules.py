@@ -31,7 +31,7 @@ class Told:
 
 def act_runner() -> SimpleNamespace:
     return SimpleNamespace(
-        app=SimpleNamespace(positions=dict, rebalances=1, placed=True, heard_s=0.0),
+        app=SimpleNamespace(positions=dict, rebalances=1, refetches=0, placed=True, heard_s=0.0),
         tasks=SimpleNamespace(round_ages=lambda: {"act_feed": 1.0}),
         intake=SimpleNamespace(places={0: 65_536}, progress_s=0.0),
         counts=({"pending": 1}, {"FAILED": 1}),
@@ -56,7 +56,7 @@ def served() -> str:
                                      more=StageRunner._counts(runner)))  # fmt: skip
     thinking.states, thinking.commits = {0: state}, 1
     act = Told("act", read_act(act_runner(), "decisions", {}))
-    app = SimpleNamespace(rebalances=1, placed=True, heard_s=0.0)
+    app = SimpleNamespace(rebalances=1, refetches=0, placed=True, heard_s=0.0)
     land = Told("land", read_land(lander(), app, {("t", 0): 9}))
     registry = CollectorRegistry()
     registry.register(_Readings(WorkerVitals([thinking, act, land], stuck_after_s=60.0).read))
