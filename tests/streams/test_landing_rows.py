@@ -1,10 +1,6 @@
 """What lands in the real engine, to the letter: values, order, repetition, and what is bent to fit."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
 
 from detectors.records import (
     Arm,
@@ -18,38 +14,14 @@ from detectors.records import (
 )
 from detectors.records.codec import Record
 from streams.landing_rows import rows_of
-from streams.store import Reader, Store, open_store
+from streams.store import Reader, Store
+from tests.streams import landed_rows
+from tests.streams.landed_rows import land, read
+
+store, reader = landed_rows.store, landed_rows.reader
 
 # After the rows' retention could ever have passed, or TTL would eat what the test wants to read.
 NOW = 3_786_912_000_000
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    opened = open_store(path=tmp_path_factory.mktemp("store"))
-    opened.migrate()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def reader(store: Store) -> Reader:
-    return store.reader()
-
-
-def land(store: Store, records: list[tuple[int, int, Record]], token: str) -> None:
-    for table, columns in rows_of(records).items():
-        store.insert(table, columns, token=f"{token}/{table}")
-
-
-def read(reader: Reader, table: str, offset: int) -> list[dict[str, Any]]:
-    sql = f"SELECT * FROM {table} FINAL WHERE src_offset = {{o:UInt64}}"  # noqa: S608
-    rows = reader.query(sql, {"o": offset})
-    return [{name: _plain(value) for name, value in row.items() if name != "landed_at"} for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    return round(value.timestamp() * 1000) if hasattr(value, "timestamp") else value
 
 
 def test_scores_land_with_their_values(store: Store, reader: Reader) -> None:
