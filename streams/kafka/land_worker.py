@@ -18,6 +18,7 @@ from streams.guard import TokenGuard, host_guards
 from streams.kafka.dead_letters import RawOutput
 from streams.kafka.envelope import RawMessage
 from streams.kafka.faust_transport import ConsumerApp
+from streams.kafka.land_copy import CopiedGroup, LedgerTopic
 from streams.kafka.land_fence import Fence
 from streams.kafka.land_ledger import Where
 from streams.kafka.land_ports import Topic, last_landed
@@ -139,8 +140,9 @@ class LandWorker:
             on_revoked=self._on_revoked,
         )
         self._fence = Fence(self._session_s / 2)
+        copy = LedgerTopic(settings.kafka, writer)
         self.lander = Lander(
-            self.app,
+            CopiedGroup(self.app, read=copy.read, write=copy.write),
             self.store,
             topics,
             topic_ids=partial(read_topic_ids, settings.kafka),

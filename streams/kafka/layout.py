@@ -8,7 +8,7 @@ from msgspec import Struct
 from detectors.records.codec import TOPICS
 from streams.settings import ForeignSettings, KafkaSettings, Settings, SettingsError
 
-STAGES: Final = ("normalise", "admit", "score", "detect", "decide", "act")
+STAGES: Final = ("normalise", "admit", "score", "detect", "decide", "act", "land")
 """Who keeps state in a topic beside its input, by name."""
 SUBMISSIONS: Final = "submissions"
 """What producers send, as they sent it: the body of an HTTP request, on Kafka. Read by ``admit`` alone."""

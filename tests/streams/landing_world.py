@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from streams.kafka.envelope import Origin, RawMessage, place_of, seal
 from streams.kafka.errors import BrokerError
 from streams.kafka.land_fence import Fence
 from streams.kafka.land_ledger import Where
-from streams.kafka.land_ports import Topic
+from streams.kafka.land_ports import Group, Topic
 from streams.kafka.landing import Lander
 from streams.store import StoreError
 
@@ -184,7 +184,12 @@ class Member:
 
 
 def make_lander(
-    world: World, member: Member, *, topics: Mapping[str, Topic] | None = None, **more: Any
+    world: World,
+    member: Member,
+    *,
+    topics: Mapping[str, Topic] | None = None,
+    group: Callable[[Member], Group] = lambda member: member,
+    **more: Any,
 ) -> Lander:
     async def bury(letters: Sequence[RawOutput]) -> None:
         world.buried += letters
@@ -202,7 +207,7 @@ def make_lander(
         "bury": bury,
         **more,
     }
-    return Lander(member, world.store, topics, **chosen)
+    return Lander(group(member), world.store, topics, **chosen)
 
 
 async def feed(world: World, member: Member, lander: Lander, *, chunk: int = 3) -> None:

@@ -37,7 +37,7 @@ DAY_MS = 86_400_000
 
 def test_the_stages_with_state_are_the_stages() -> None:
     thinking = (ScoreStage, DetectStage, DecideStage)
-    assert ("normalise", "admit", *(stage.name for stage in thinking), "act") == STAGES
+    assert ("normalise", "admit", *(stage.name for stage in thinking), "act", "land") == STAGES
     assert {stage.source for stage in thinking} <= TOPICS.keys()
 
 
@@ -115,8 +115,8 @@ def test_foreign_topics_that_would_run_in_circles_are_refused(topics: list[str],
 def test_names_that_are_nobodys_are_refused() -> None:
     with pytest.raises(ValueError, match="no such topic: interaction; there are"):
         topic_name("interaction")
-    with pytest.raises(ValueError, match="no such stage: land; there are"):
-        state_name("land")
+    with pytest.raises(ValueError, match="no such stage: page; there are"):
+        state_name("page")
 
 
 @pytest.mark.parametrize("prefix", ["", "Plumbline", "a.b", "a_b", "-a", "a" * 64])
