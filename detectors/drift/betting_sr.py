@@ -35,11 +35,11 @@ class BettingSR(DriftAndWarningDetector):
     :math:`M_0 = 0`. The weights `w` of all bets add up to 1, and the statistic, the total of the sums,
     alarms at ``1 / alpha``.
 
-    Graded observations say more. With a spread s below .2 the largest bet of a side is on squares instead, of
-    1 - x (down) or x (up): :math:`L_t = 1 + f\,((1 - x_t)^2/q - 1)`, with q the mean square at the end m of the
-    band, :math:`q = (1 - m)^2 + s\,m (1 - m)`. In control then means a mean in the band *and* a mean square of
-    at most q, which a variance of at most s m (1 - m) gives. An alarm down says that the mean fell, or that
-    the low tail grew at the same mean.
+    Graded observations say more. With a spread s below .2 the largest bet of a side is on squares, of 1 - x
+    (down) or x (up): :math:`L_t = 1 + f\,((1 - x_t)^2/q - 1)`, q the mean square at the end m of the band,
+    :math:`(1 - m)^2 + s\,m (1 - m)`. In control then means a mean in the band *and* a mean square of at most
+    q, which a variance of at most s m (1 - m) gives. An alarm down says that the mean fell, or that the low
+    tail grew at the same mean.
 
     **Promise.** With a band that holds the mean, the expected number of observations to an alarm is at least
     ``1 / alpha``, and the expected number of alarms among n observations, with a reset after each, is at
@@ -53,9 +53,8 @@ class BettingSR(DriftAndWarningDetector):
     **Estimated bands.** With `reference_units` = N every factor is multiplied by a discount
     :math:`\exp(-\max(\ell/2, \ell - \log 100)/N)`, :math:`\ell = \log(1/\alpha)`, which pays for the error
     of a mean of N units; README.md of the package derives it to first order. That false alarms per
-    observation, averaged over references, stay below `alpha` is then *measured*, not proved (N of 20 to 20,000,
-    means of .02 to .995). A bet that grows slower than the discount is lost: a small reference sees no small
-    change.
+    observation, averaged over references, stay below `alpha` is then *measured*, not proved (N of 20 to
+    20,000, means of .02 to .995). A bet that grows slower than the discount is lost.
 
     Parameters
     ----------

@@ -46,8 +46,8 @@ def run_length(detector, random, draw, mean):
     return detector.n
 
 
-def delay_and_onset(draw, after, seed, *, alpha=1e-4, before=1000, horizon=6000, spread=None):
-    detector, random = BettingSR(mean_low=0.9, mean_high=0.9, alpha=alpha, spread=spread), Random(seed)
+def delay_and_onset(draw, after, seed, *, alpha=1e-4, before=1000, horizon=6000):
+    detector, random = BettingSR(mean_low=0.9, mean_high=0.9, alpha=alpha), Random(seed)
     for _ in range(before):
         detector.update(draw(random, 0.9))
         if detector.drift_detected:
@@ -89,91 +89,6 @@ def test_in_control_the_statistic_grows_by_at_most_one_on_average(ends, place, p
     assert (1.0 - mean) * branches[0] + mean * branches[1] <= (now + 1.0) * (1.0 + 1e-9)
 
 
-@given(
-    band=st.tuples(units, units, units).map(sorted),
-    spread=units,
-    shift=st.floats(-1.0, 1.0),
-    past=st.lists(units, max_size=20),
-    share=units,
-    side=st.sampled_from(["both", "down", "up"]),
-)
-@settings(max_examples=200, deadline=None)
-def test_the_inequality_holds_for_every_spread_that_was_promised(band, spread, shift, past, share, side):
-    # Factors on squares are convex in x: of all distributions with a mean and a mean square, one on two
-    # points, of which one is an end of the scale, is the worst case. Both ends are tried.
-    low, mean, high = band
-    detector = BettingSR(mean_low=low, mean_high=high, direction=side, spread=spread)
-    for x in past:
-        detector.update(x, shift=shift)
-    moved, now = min(1.0, max(0.0, mean + shift)), statistic(detector)
-    variance = share * spread * moved * (1.0 - moved)
-    for end in (0.0, 1.0):
-        apart = (moved - end) ** 2
-        if not apart:
-            continue
-        chance = variance / (variance + apart)
-        other = (moved - chance * end) / (1.0 - chance) if chance < 1.0 else moved
-        expected = 0.0
-        for x, weight in ((end, chance), (min(1.0, max(0.0, other)), 1.0 - chance)):
-            branch = BettingSR.from_state(detector.to_state())
-            branch.update(x, shift=shift)
-            assert min(branch.to_state()["sums"], default=0.0) >= 0.0
-            expected += weight * statistic(branch)
-        assert expected <= (now + 1.0) * (1.0 + 1e-8)
-
-
-def test_coins_and_wide_grades_bet_on_the_mean_alone():
-    random = Random(8)
-    plain, coins, wide = (BettingSR(mean_low=0.8, mean_high=0.9, spread=s) for s in (None, 1.0, 0.2))
-    for _ in range(300):
-        x = random.random()
-        for detector in (plain, coins, wide):
-            detector.update(x)
-    assert coins.to_state() == {**plain.to_state(), "spread": 1.0}
-    assert wide.to_state() == {**plain.to_state(), "spread": 0.2}
-
-
-def test_a_heavier_tail_at_the_same_mean_is_told_where_the_spread_is_known():
-    random = Random(9)
-    plain, watch = (
-        BettingSR(mean_low=0.9, mean_high=0.9),
-        BettingSR(mean_low=0.9, mean_high=0.9, spread=1 / 11),
-    )
-    for _ in range(400):
-        x = random.betavariate(1.8, 0.2)  # a mean of .9 still, four times the variance
-        plain.update(x)
-        watch.update(x)
-    assert watch.drift_detected
-    assert watch.side == "down"
-    assert not plain.drift_detected
-
-
-@pytest.mark.parametrize(("n", "mean"), [(20, 0.9), (200, 0.9), (1000, 0.5), (1000, 0.97)])
-def test_false_alarms_keep_the_promise_where_the_spread_is_estimated(n, mean):
-    alarms, streams, length, alpha = 0, 60, 1500, 1e-3
-    for seed in range(streams):
-        random = Random(1000 * n + seed)
-        units = [round(10 * graded(random, mean)) / 10 for _ in range(n)]  # with ties, as marks have
-        centre = fmean(units)
-        pinned = reference(centre, fmean((x - centre) ** 2 for x in units), n)
-        detector = BettingSR.from_reference(pinned, tolerance=0.0, alpha=alpha)
-        for _ in range(length):
-            detector.update(round(10 * graded(random, mean)) / 10)
-            if detector.drift_detected:
-                alarms += 1
-                detector.reset()
-    expected = alpha * streams * length
-    assert alarms <= expected + 2 * math.sqrt(expected)
-
-
-def test_a_reference_whose_units_are_all_alike_is_quiet_on_itself():
-    for n, value in ((1, 0.7), (200, 0.95), (100_000, 0.95), (5000, 0.05)):
-        detector = BettingSR.from_reference(reference(value, 0.0, n), tolerance=0.0, alpha=1e-3)
-        for _ in range(5000):
-            detector.update(value)
-        assert not detector.warning_detected
-
-
 @pytest.mark.parametrize(("draw", "seed"), [(coin, 1), (graded, 2)])
 def test_mean_run_length_keeps_its_promise(draw, seed):
     lengths = []
@@ -193,15 +108,6 @@ def test_delay_is_close_to_that_of_who_knows_the_change(draw, after, oracle):
     # The oracle sums the likelihood ratio (coins), or the best single bet of all (graded), at the same
     # time between false alarms; this detector's is a third longer than promised.
     found = [delay_and_onset(draw, after, seed, alpha=1.4e-4) for seed in range(100)]
-    delays = [delay for delay, _ in found if delay is not None]
-    assert len(delays) == 100
-    assert fmean(delays) <= 1.25 * oracle + 2 * stdev(delays) / 10
-    assert abs(median([onset for _, onset in found])) <= 10
-
-
-@pytest.mark.parametrize(("after", "oracle"), [(0.85, 38.0), (0.80, 14.8), (0.70, 5.9)])
-def test_with_the_spread_the_delay_is_close_to_the_likelihood_ratios(after, oracle):
-    found = [delay_and_onset(graded, after, seed, alpha=1.35e-4, spread=1 / 11) for seed in range(100)]
     delays = [delay for delay, _ in found if delay is not None]
     assert len(delays) == 100
     assert fmean(delays) <= 1.25 * oracle + 2 * stdev(delays) / 10
