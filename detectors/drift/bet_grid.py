@@ -15,7 +15,7 @@ BETS: Final = 7
 # Risk, the share of its capital that one observation may cost a bet, and taste, in proportion to which it
 # counts: more where less evidence is left to be spent on the search.
 _COINS: Final = ((0.0125, 2), (0.025, 4), (0.05, 22), (0.1, 16), (0.2, 12), (0.4, 18), (0.9, 34))
-_GRADED: Final = ((0.0125, 2), (0.025, 4), (0.05, 14), (0.1, 16), (0.25, 18), (0.7, 66), (0.95, 80))
+_GRADED: Final = ((0.0125, 2), (0.025, 4), (0.05, 12), (0.1, 14), (0.25, 16), (0.7, 66), (0.98, 86))
 _GRADED_BELOW: Final = 0.2  # of the spread; observations near 0 and 1 alone are their own squares
 
 _EDGE: Final = 1e-3
