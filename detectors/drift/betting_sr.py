@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from numbers import Real
 from random import Random
 from typing import Any, Final, Literal, Self
 
@@ -10,17 +9,16 @@ import msgspec
 from river.base import DriftAndWarningDetector
 
 from detectors.drift import detector
-from detectors.drift.bet_grid import Line, Side, lay_bets, number_bets
-from detectors.drift.betting_state import BettingState
+from detectors.drift.bet_grid import Side, estimate_band, largest_spread, lay_bets, number_bets, read_shift
+from detectors.drift.betting_state import CONFIGURATION, BettingState
 from detectors.drift.companion import Companion
 from detectors.drift.saved_state import read_state
 from detectors.drift.trial import Arguments, Trial
 from detectors.drift.unit_value import read_unit_value
 from detectors.records import Reference
 
-_VERSION: Final = 2
-_CAP, _CAP_EVERY = 1e200, 16  # keeps an alarm's statistic finite: no factor is above 1e3
-_CONFIGURATION: Final = ("mean_low", "mean_high", "alpha", "direction", "reference_units", "shift_variance")
+_VERSION: Final = 3
+_CAP, _CAP_EVERY = 1e200, 16  # keeps an alarm's statistic finite: no factor is above 1e6
 _WARNING: Final = 0.1  # share of the alarm threshold
 
 
@@ -37,10 +35,17 @@ class BettingSR(DriftAndWarningDetector):
     :math:`M_0 = 0`. The weights `w` of all bets add up to 1, and the statistic, the total of the sums,
     alarms at ``1 / alpha``.
 
+    Graded observations say more. With a spread s below .2 the largest bet of a side is on squares, of 1 - x
+    (down) or x (up): :math:`L_t = 1 + f\,((1 - x_t)^2/q - 1)`, q the mean square at the end m of the band,
+    :math:`(1 - m)^2 + s\,m (1 - m)`. In control then means a mean in the band *and* a mean square of at most
+    q, which a variance of at most s m (1 - m) gives. An alarm down says that the mean fell, or that the low
+    tail grew at the same mean.
+
     **Promise.** With a band that holds the mean, the expected number of observations to an alarm is at least
     ``1 / alpha``, and the expected number of alarms among n observations, with a reset after each, is at
     most ``alpha * n``. Proof: in control :math:`E[L_t \mid past] \le 1`, so the total grows by at most 1 on
-    average, and total minus t is a supermartingale that starts at 0. At the alarm time T, stopped at n,
+    average (on squares, as :math:`E[(1 - x_t)^2 \mid past] \le q`; alike up): total minus t is a
+    supermartingale that starts at 0. At the alarm time T, stopped at n,
     :math:`P(T \le n)/\alpha \le E[M_{T \wedge n}] \le E[T \wedge n] \le E[T]`. Either T is infinite with
     positive probability, or the left side tends to :math:`1/\alpha`: so :math:`E[T] \ge 1/\alpha`. Summed
     over the cycles between resets the same inequality bounds the number of alarms.
@@ -48,9 +53,8 @@ class BettingSR(DriftAndWarningDetector):
     **Estimated bands.** With `reference_units` = N every factor is multiplied by a discount
     :math:`\exp(-\max(\ell/2, \ell - \log 100)/N)`, :math:`\ell = \log(1/\alpha)`, which pays for the error
     of a mean of N units; README.md of the package derives it to first order. That false alarms per
-    observation, averaged over references, stay below `alpha` is then *measured*, not proved: for N of 20 to
-    20,000, means of .02 to .995, `alpha` of 1e-3 to 1e-6. A bet that grows slower than the discount is
-    lost: a small reference sees no small change.
+    observation, averaged over references, stay below `alpha` is then *measured*, not proved (N of 20 to
+    20,000, means of .02 to .995). A bet that grows slower than the discount is lost.
 
     Parameters
     ----------
@@ -64,15 +68,17 @@ class BettingSR(DriftAndWarningDetector):
         .84 of it are for a fall.
     reference_units
         How many units the band was estimated from, at least 1; None: it is known.
+    spread
+        The variance in control as a share of the largest that its mean m allows, m (1 - m): 1 for coins,
+        .09 for Beta(9, 1); the same wherever in the band m is, and at any `shift`. None: it is unknown.
     shift_variance
         Of the sampling error of a ``shift``, as :class:`~detectors.drift.seasonal_baseline.SeasonalBaseline`
         gives it, in [0, 1]; 0: there are no shifts, or they are known. It is paid for as the band's is.
 
     Notes
     -----
-    Constant time, about 1 kB; plain loops, for few bets twice as fast as NumPy. After an alarm it keeps
-    accumulating (capped at 1e200) and stays detected until ``reset``. ``warning_detected`` is live: the
-    statistic is at a tenth of the threshold.
+    Constant time, about 1 kB. After an alarm it keeps accumulating (capped at 1e200) and stays detected until
+    ``reset``. ``warning_detected`` is live: the statistic is at a tenth of the threshold.
 
     References
     ----------
@@ -108,6 +114,7 @@ class BettingSR(DriftAndWarningDetector):
         direction: Side = "both",
         reference_units: int | None = None,
         shift_variance: float = 0.0,
+        spread: float | None = None,
     ) -> None:
         super().__init__()
         self._sides = lay_bets(
@@ -117,6 +124,7 @@ class BettingSR(DriftAndWarningDetector):
             direction=direction,
             reference_units=reference_units,
             shift_variance=shift_variance,
+            spread=spread,
         )
         self.mean_low = float(mean_low)
         self.mean_high = float(mean_high)
@@ -124,6 +132,7 @@ class BettingSR(DriftAndWarningDetector):
         self.direction: Side = direction
         self.reference_units = reference_units
         self.shift_variance = float(shift_variance)
+        self.spread = None if spread is None else float(spread)
         self.refused = 0
         self._wagers = tuple(side.wagers for side in self._sides)
         self._lines = number_bets(self._sides)
@@ -137,13 +146,13 @@ class BettingSR(DriftAndWarningDetector):
     ) -> Self:
         """Return a detector whose band is the reference's mean -/+ `tolerance`, discounted for its size.
 
-        Each end of the band counts one more unit at its own end of the scale (Laplace): a reference of all
-        ones pins no more than its size allows.
+        Band and spread count one more unit at an end of the scale (Laplace): a reference of all ones pins no
+        more than its size allows.
 
         Parameters
         ----------
         reference
-            What normal was: its ``mean`` and ``n`` are read.
+            What normal was: its ``n``, ``mean`` and ``variance`` are read.
         tolerance
             The change of the mean that nobody wants to hear of, >= 0.
         alpha, direction
@@ -154,15 +163,14 @@ class BettingSR(DriftAndWarningDetector):
         ValueError
             For a reference without units or a negative `tolerance`.
         """
-        if reference.n < 1 or tolerance < 0:
-            raise ValueError(f"need units and tolerance >= 0, got {reference.n} and {tolerance}")
-        total, counted = reference.n * reference.mean, reference.n + 1
+        low, high = estimate_band(reference.n, reference.mean, tolerance)
         return cls(
-            mean_low=max(0.0, total / counted - tolerance),
-            mean_high=min(1.0, (total + 1.0) / counted + tolerance),
+            mean_low=low,
+            mean_high=high,
             alpha=alpha,
             direction=direction,
             reference_units=reference.n,
+            spread=largest_spread(reference.n, reference.mean, reference.variance),
         )
 
     @classmethod
@@ -175,7 +183,7 @@ class BettingSR(DriftAndWarningDetector):
             If `state` is of another version or has the wrong shape.
         """
         read = read_state(state, BettingState, of="BettingSR", version=_VERSION)
-        new = cls(**{name: getattr(read, name) for name in _CONFIGURATION})
+        new = cls(**{name: getattr(read, name) for name in CONFIGURATION})
         if {len(read.sums), len(read.runs), len(read.starts), len(read.life)} != {len(new._sums)}:
             raise ValueError("not a state of BettingSR: the numbers of bets differ")
         new._sums, new._runs, new._starts = list(read.sums), list(read.runs), list(read.starts)
@@ -194,6 +202,7 @@ class BettingSR(DriftAndWarningDetector):
             direction=self.direction,
             reference_units=self.reference_units,
             shift_variance=self.shift_variance,
+            spread=self.spread,
             n=self._n,
             refused=self.refused,
             detected=self._drift_detected,
@@ -222,12 +231,11 @@ class BettingSR(DriftAndWarningDetector):
         Raises
         ------
         ValueError
-            If `x` is not a finite number in [0, 1], or `shift` not one in [-1, 1]. It is counted in
-            ``refused``; nothing else changes.
+            If `x` is no finite number in [0, 1], or `shift` none in [-1, 1]: counted in ``refused``, no more.
         """
         try:
             x = read_unit_value(x)
-            lines = self._lines if shift == 0.0 else self._moved(shift)
+            lines = self._lines if shift == 0.0 else number_bets(self._sides, read_shift(shift))
         except ValueError:
             self.refused += 1
             raise
@@ -235,8 +243,8 @@ class BettingSR(DriftAndWarningDetector):
         n, total = self._n, 0.0
         self._total = age = self._total + 1
         late = 1.0 / (age * (age + 1.0))
-        for end, slope, wagers in lines:
-            gain = (x - end) * slope
+        for end, slope, bend, wagers in lines:
+            gain = (x - end) * (slope + bend * x)
             for j, weight, kept, risk in wagers:
                 factor = kept + risk * gain
                 sums[j] = grown = (sums[j] + weight) * factor
@@ -335,12 +343,6 @@ class BettingSR(DriftAndWarningDetector):
         if total >= self._alarm_at and not self._drift_detected:
             self._drift_detected = True
             self._alarm = [self._total, self.evidence, self.began_index]
-
-    def _moved(self, shift: object) -> tuple[Line, ...]:
-        """Return the lines of the band moved by `shift`; ValueError if that is none."""
-        if isinstance(shift, bool) or not isinstance(shift, Real) or not -1.0 <= float(shift) <= 1.0:
-            raise ValueError(f"shift must be a number in [-1, 1], got a {type(shift).__name__}")
-        return number_bets(self._sides, float(shift))
 
     def _forget(self) -> None:
         bets = len(self._life)

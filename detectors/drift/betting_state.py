@@ -1,8 +1,21 @@
 """What a saved :class:`~detectors.drift.betting_sr.BettingSR` looks like."""
 
+from typing import Final
+
 from msgspec import Struct
 
 from detectors.drift.bet_grid import Side
+
+CONFIGURATION: Final = (
+    "mean_low",
+    "mean_high",
+    "alpha",
+    "direction",
+    "reference_units",
+    "shift_variance",
+    "spread",
+)
+"""The fields that a detector is built from, and its bets are laid from."""
 
 
 class BettingState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,6 +31,7 @@ class BettingState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     direction: Side
     reference_units: int | None
     shift_variance: float
+    spread: float | None
     n: int
     refused: int
     detected: bool

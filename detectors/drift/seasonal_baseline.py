@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from detectors.drift.bet_grid import Side
+from detectors.drift.bet_grid import Side, estimate_band
 from detectors.drift.betting_sr import BettingSR
 from detectors.drift.unit_value import read_unit_value
 
@@ -121,12 +121,10 @@ class SeasonalBaseline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ValueError
             For a negative `tolerance` or an `alpha` outside (0, 1).
         """
-        if tolerance < 0:
-            raise ValueError(f"tolerance must not be negative, got {tolerance}")
-        total, counted = self.n * self.mean, self.n + 1
+        low, high = estimate_band(self.n, self.mean, tolerance)
         return BettingSR(
-            mean_low=max(0.0, total / counted - tolerance),
-            mean_high=min(1.0, (total + 1.0) / counted + tolerance),
+            mean_low=low,
+            mean_high=high,
             alpha=alpha,
             direction=direction,
             reference_units=self.n,

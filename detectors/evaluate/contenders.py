@@ -21,9 +21,13 @@ _THRESHOLDS: Final = (10.0, 15.0, 20.0, 30.0, 40.0, 50.0)
 
 
 class Start(Struct, frozen=True, kw_only=True):
-    """What a detector is told of one stream before it starts: the true mean, or a reference, and alpha."""
+    """What a detector is told of one stream before it starts: the true mean, or a reference, and alpha.
+
+    With the mean goes the spread, where the world has one that is known.
+    """
 
     mean: float
+    spread: float | None = None
     reference: tuple[float, ...] = ()
     alpha: float = 1e-4
     row: int = 0
@@ -84,7 +88,7 @@ def _polya(start: Start) -> PolyaBlockSR:
 
 KNOWN: Final = Contender(
     name="BettingSR, known baseline",
-    make=lambda s: BettingSR(mean_low=s.mean, mean_high=s.mean, alpha=s.alpha),
+    make=lambda s: BettingSR(mean_low=s.mean, mean_high=s.mean, alpha=s.alpha, spread=s.spread),
     knows="mean",
     banked=True,
 )

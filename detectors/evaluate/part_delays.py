@@ -154,7 +154,7 @@ def _delay(runner: Runner, x: Numbers, name: str, world: str, effort: Effort) ->
 
 def _starts(references: list[tuple[float, ...]], world: NumberWorld, alpha: float) -> list[Start]:
     return [
-        Start(mean=world.mean, reference=reference, alpha=alpha, row=row)
+        Start(mean=world.mean, spread=world.spread, reference=reference, alpha=alpha, row=row)
         for row, reference in enumerate(references)
     ]
 

@@ -34,8 +34,11 @@ class _Case:
         draw: Callable[[np.random.Generator, int, int], Numbers],
         n_ref: int = 0,
         note: str = "",
+        *,
+        spread: float | None = None,
     ) -> None:
         self.contender, self.world, self.draw, self.n_ref, self.note = contender, world, draw, n_ref, note
+        self.spread = spread
 
 
 def tasks(effort: Effort, seed: int) -> list[Task]:
@@ -73,7 +76,10 @@ def _cases() -> list[_Case]:
     coins, graded = NumberWorld(), NumberWorld(family="beta")
     marks, sessions, small = NumberWorld(family="ordinal"), SessionWorld(), (200, 1_000)
     found = [
-        *(_Case(KNOWN, f"{w.family}, baseline known", _drawn(w)) for w in (coins, graded, marks)),
+        *(
+            _Case(KNOWN, f"{w.family}, baseline known", _drawn(w), spread=w.spread)
+            for w in (coins, graded, marks)
+        ),
         *(
             _Case(PLUGGED, f"{w.family}, n_ref {n}", _drawn(w), n)
             for n in (5_000, 20_000)
@@ -86,7 +92,7 @@ def _cases() -> list[_Case]:
             for n in (200, 1_000)
             for w in (coins, graded)
         ),
-        *(_Case(PLUGGED, f"{coins.family}, n_ref {n}", _drawn(coins), n) for n in small),
+        *(_Case(PLUGGED, f"{w.family}, n_ref {n}", _drawn(w), n) for w in (coins, graded) for n in small),
     ]
     memory = MemoryWorld(memory=0.5)
     found.append(_Case(KNOWN, "autocorrelated items", _drawn(memory), note=_UNPROMISED))
@@ -121,7 +127,8 @@ def _measure(case: _Case, effort: Effort, seed: int) -> list[Figure]:
         drawn = case.draw(generator(seed, 2), effort.pairs, case.n_ref)
         references = [tuple(row) for row in drawn.tolist()]
     starts = [
-        Start(mean=0.9, reference=reference, alpha=ALPHA, row=row) for row, reference in enumerate(references)
+        Start(mean=0.9, spread=case.spread, reference=reference, alpha=ALPHA, row=row)
+        for row, reference in enumerate(references)
     ]
     x = case.draw(generator(seed, 1), effort.pairs, effort.horizon)
     alarms = case.contender.runner(starts).run(x).sum(axis=1)

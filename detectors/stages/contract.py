@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from detectors.records.codec import Record
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 _COUNTS = "counts"
 
 

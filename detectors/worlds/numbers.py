@@ -63,6 +63,14 @@ class NumberWorld(Struct, frozen=True, kw_only=True):
         if self.change.kind == "shape" and self.family == "bernoulli":
             raise ValueError("a rate has no shape beside its mean")
 
+    @property
+    def spread(self) -> float:
+        """The variance before the change, as a share of the largest that the mean allows."""
+        if self.family == "bernoulli":
+            return 1.0
+        graded = 1.0 / (self.concentration + 1.0)
+        return graded if self.family == "beta" else (1.0 + (_STEPS - 1) * graded) / _STEPS
+
     def means(self, start: int, length: int) -> Numbers:
         """Return the mean of each unit, shape (length,)."""
         if self.mean_after is None or self.change.kind == "shape":

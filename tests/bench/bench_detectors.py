@@ -26,6 +26,7 @@ from detectors.drift.polya_block_sr import PolyaBlockSR
 from detectors.drift.witness_sr import WitnessSR
 
 SEED = 20
+SPREAD = 0.1  # of graded scores, Beta with concentration 9
 DIMENSIONS = 384
 RATIO, BANK_PER_S, EMBEDDINGS_PER_S, STATE_BYTES = 8.0, 20e6, 40e3, 1500
 
@@ -76,9 +77,15 @@ def bench_single(verdict: Verdict, random: np.random.Generator) -> None:
     verdict.line("BettingSR.update, us", ours / len(values) * 1e6)
     verdict.line("river PageHinkley.update, us", theirs / len(values) * 1e6)
     verdict.line("ratio of the two", ours / theirs, RATIO, most=True)
+    grades = random.beta(8.1, 0.9, 50_000).tolist()
+    watch = BettingSR(mean_low=0.89, mean_high=0.91, spread=SPREAD)
+    ours, theirs = best_s(updates(watch, grades), updates(PageHinkley(), grades))
+    verdict.line("ratio of the two, bets on squares", ours / theirs, RATIO, most=True)
 
 
-def fleet(streams: int, random: np.random.Generator, direction: Side = "both") -> list[BettingSR]:
+def fleet(
+    streams: int, random: np.random.Generator, direction: Side = "both", spread: float | None = None
+) -> list[BettingSR]:
     """Return detectors of which no two are alike."""
     means = random.uniform(0.6, 0.95, streams)
     return [
@@ -88,6 +95,7 @@ def fleet(streams: int, random: np.random.Generator, direction: Side = "both") -
             alpha=10.0 ** random.uniform(-6.0, -4.0),
             direction=direction,
             reference_units=int(random.integers(1000, 20_000)),
+            spread=spread,
         )
         for mean in means.tolist()
     ]
@@ -103,6 +111,12 @@ def bench_bank(verdict: Verdict, random: np.random.Generator) -> None:
         bank = Bank(watches)
         (each,) = best_s(partial(bank.update_many, x), rounds=20_000 // streams + 6)
         verdict.line(f"Bank of {streams:,} streams, {side}, updates per s", x.size / each, BANK_PER_S)
+    graded = fleet(1_000, random, spread=SPREAD)
+    means = np.array([watch.mean_low + 0.01 for watch in graded])
+    x = random.beta(9.0 * means, 9.0 * (1.0 - means), (500, 1_000))
+    bank = Bank(graded)
+    (each,) = best_s(partial(bank.update_many, x), rounds=26)
+    verdict.line("Bank of 1,000 graded streams, both, per s", x.size / each)
 
 
 def bench_embeddings(verdict: Verdict, random: np.random.Generator) -> None:
@@ -122,7 +136,7 @@ def bench_states(
     """Measure the packed states of detectors that have seen 4,000 observations."""
     numbers = NumberBlocks.fit(random.standard_normal(4000).tolist())
     watches: list[tuple[Any, Any]] = [
-        (BettingSR(mean_low=0.89, mean_high=0.91), random.random(4000).tolist()),
+        (BettingSR(mean_low=0.89, mean_high=0.91, spread=SPREAD), random.random(4000).tolist()),
         (PolyaBlockSR(blocks=numbers), random.standard_normal(4000).tolist()),
         (WitnessSR(reference=reference.witness), x),
         (EmbeddingSR(reference=reference), x),

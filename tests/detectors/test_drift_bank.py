@@ -20,6 +20,7 @@ def build(random, direction=None):
         alpha=10.0 ** -random.integers(1, 7),
         direction=direction or ("both", "down", "up")[random.integers(3)],
         reference_units=(None, 30, 5000)[random.integers(3)],
+        spread=(None, 0.1, 0.0, 1.0)[random.integers(4)],
     )
 
 

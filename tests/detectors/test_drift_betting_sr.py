@@ -161,7 +161,9 @@ def test_false_alarms_keep_the_promise_over_estimated_bands(n, mean):
     for seed in range(streams):
         random = Random(1000 * n + seed)
         found = fmean(coin(random, mean) for _ in range(n))
-        detector = BettingSR.from_reference(reference(found, 0.1, n), tolerance=0.0, alpha=alpha)
+        detector = BettingSR.from_reference(
+            reference(found, found * (1 - found), n), tolerance=0.0, alpha=alpha
+        )
         for _ in range(length):
             detector.update(coin(random, mean))
             if detector.drift_detected:
@@ -308,11 +310,13 @@ def test_resume_is_exact(values, cut, band):
         {"mean_low": 0.5, "mean_high": 0.5, "reference_units": 0},
         {"mean_low": 0.5, "mean_high": 0.5, "shift_variance": -0.1},
         {"mean_low": 0.5, "mean_high": 0.5, "shift_variance": math.nan},
+        {"mean_low": 0.5, "mean_high": 0.5, "spread": 1.1},
+        {"mean_low": 0.5, "mean_high": 0.5, "spread": math.nan},
         {"mean_low": 0.5, "mean_high": 0.5, "direction": "sideways"},
     ],
 )
 def test_impossible_configuration_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"mean_low|alpha|units|variance|direction"):
+    with pytest.raises(ValueError, match=r"mean_low|alpha|units|variance|spread|direction"):
         BettingSR(**wrong)
 
 

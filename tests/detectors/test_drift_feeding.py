@@ -21,6 +21,7 @@ def detectors(random, count):
             alpha=random.choice((0.05, 1e-4)),
             direction=("both", "down", "up")[index % 3],
             reference_units=random.choice((None, 500)),
+            spread=random.choice((None, 0.05)),
         )
         for _ in range(random.choice((0, 3, 40))):
             watch.update(random.random())

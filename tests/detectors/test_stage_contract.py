@@ -58,7 +58,7 @@ def test_keys_are_found_by_their_beginning():
 
 def test_foreign_state_is_refused_with_the_remedy():
     with pytest.raises(
-        ForeignStateError, match="of version 99, this code writes 3: run the version that wrote it"
+        ForeignStateError, match="of version 99, this code writes 4: run the version that wrote it"
     ):
         StageState({"k": msgspec.msgpack.encode([99, 1])})
     with pytest.raises(ForeignStateError, match="has no value"):
