@@ -133,6 +133,8 @@ class Desk:
         """
         lane = self.lane
         for record in records:
+            if self.closing:
+                break
             # Opened when its turn comes: thousands of records that wait would fall out of the cache.
             lane.feed([record])
             self._advance_while(self._batch)

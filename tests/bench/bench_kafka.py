@@ -8,8 +8,9 @@ Detection is promised for 12 metrics x 4 segments: 48 detectors are fed with eve
 the whole and its slices of three segments. Beside it stands what four segments beside the whole cost: 60.
 
 Two workers are measured against one over sources that are full before anybody starts. What they gain by the
-wall clock ends where the cores do: on two of them, two workers share with the broker and with this program,
-which the last lines count. What they gain per CPU second of their own is what cores for all would give.
+wall clock ends where the cores do: on two of them, two workers share with the broker, and with whoever is
+there as well. So it is printed who kept which cores busy, what two gain per CPU second of their own (what cores for
+all would give), and what they would gain on these cores if nobody but the broker shared them.
 ``PLUMBLINE_BENCH_ONLY`` runs some parts alone, of ``transport,score,scorecards``.
 """
 
@@ -108,7 +109,8 @@ def bench_score(folder: Path, broker: LocalBroker, interactions: Sequence[Intera
         print(f"score, {workers}: {_cores(rates[workers])}")
     one, two = rates[1], rates[2]
     of_bare, of_one = one.cpu_per_s / bare.cpu_per_s, two.wall_per_s / one.wall_per_s
-    print(f"score, 2 of 1, per CPU second of the workers: {2.0 * two.cpu_per_s / one.cpu_per_s:.2f}")
+    print(f"score, two of one: {2.0 * two.cpu_per_s / one.cpu_per_s:.2f} by CPU seconds of the workers,")
+    print(f"{_quiet_ratio(one, two):.2f} on these cores if nobody but the broker shared them")
     return [
         Line("all scorers, bare", *bare.both()),
         Line("score stage, of the bare scorers", *one.both(), wanted=0.85, reached=of_bare),
@@ -140,10 +142,18 @@ def bench_scorecards(folder: Path, broker: LocalBroker) -> list[Line]:
     return lines
 
 
+def _quiet_ratio(one: Measured, two: Measured) -> float:
+    """Return what two workers gain by the wall clock where they share the cores with the broker alone."""
+    record_s = 1.0 / two.cpu_per_s + two.broker_cpus / two.wall_per_s
+    return min(2.0 * two.cpu_per_s, (os.cpu_count() or 1) / record_s) / one.cpu_per_s
+
+
 def _cores(measured: Measured) -> str:
+    cores = os.cpu_count() or 1
+    others = max(0.0, cores - measured.cpus - measured.broker_cpus - measured.idle_cpus)
     return (
-        f"of {os.cpu_count()} cores its workers kept {measured.cpus:.2f} busy, the broker "
-        f"{measured.broker_cpus:.2f}; {measured.idle_cpus:.2f} were idle"
+        f"of {cores} cores its workers kept {measured.cpus:.2f} busy, the broker {measured.broker_cpus:.2f}, "
+        f"everybody else {others:.2f}; {measured.idle_cpus:.2f} were idle"
     )
 
 
