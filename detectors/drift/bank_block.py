@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ TICKS: Final = 250
 
 _CAP, _CAP_EVERY = 1e200, 16  # as in BettingSR; the second is a power of 2
 _WARNING: Final = 0.1  # share of the alarm threshold
+_AHEAD: Final = 4  # rows whose gains are computed at once
+_WIDE: Final = 96  # so many streams are worth a call of NumPy for each operation of each row
+_FEW: Final = 8  # rows that are not worth room for several
 
 
 class BankBlock:
@@ -37,16 +40,14 @@ class BankBlock:
         self._downs = sorted(watched, reverse=True) or [True]
         sides = len(self._downs)
         shape = (sides, len(RISKS), self.streams)
-        self._weight, self._kept, self._risk = (
-            aligned_zeros(shape),
-            aligned_zeros(shape),
-            aligned_zeros(shape),
-        )
-        self._sums, self._runs, self._life = aligned_zeros(shape), aligned_zeros(shape), aligned_zeros(shape)
+        self._weight, self._kept, self._risk = (aligned_zeros(shape) for _ in range(3))
+        self._sums, self._runs, self._life = (aligned_zeros(shape) for _ in range(3))
         self._starts = np.zeros(shape, dtype=np.int64)
         self._end, self._slope = np.full((sides, 1, self.streams), 0.5), np.zeros((sides, 1, self.streams))
         for stream, state in enumerate(self._states):
             self._enter(stream, state)
+        self._gains = np.empty((_AHEAD, sides, 1, self.streams))
+        self._factor, self._restarts = aligned_zeros(shape), np.empty(shape, dtype=bool)
         self._restarted = np.empty(shape, dtype=np.uint8)
         self.n = np.array([state.n for state in states], dtype=np.int64)
         self.total = np.array([state.total for state in states], dtype=np.int64)
@@ -108,6 +109,44 @@ class BankBlock:
 
     def run(self, rows: Floats) -> None:
         """Take up to 250 observations of every stream, shape (observations, streams), all in [0, 1]."""
+        if self.streams < _WIDE and len(rows) >= _FEW:
+            self._run_ahead(rows)
+        else:
+            self._run_rows(rows)
+        self.n += len(rows)
+        self.total += len(rows)
+
+    def _run_rows(self, rows: Floats) -> None:
+        """Take the observations row by row."""
+        self._restarted.fill(0)
+        limits = np.where(self.detected, np.inf, self._alarm_at)
+        ages = self.total
+        # Streams that moved in together have one age: a number is faster than an array of equal ones.
+        age: Any = int(ages[0]) if (ages == ages[0]).all() else ages.copy()
+        total = np.zeros(self.streams)
+        for tick in range(1, len(rows) + 1):
+            age += 1
+            place = (tick - 1) % _AHEAD
+            if not place:
+                self._gain_from(rows[tick - 1 : tick - 1 + _AHEAD])
+            # Copied to all bets first: arrays of one shape are multiplied three times as fast.
+            np.copyto(self._factor, self._gains[place])
+            self._factor *= self._risk
+            self._factor += self._kept
+            self._bet(tick, 1.0 / (age * (age + 1.0)))
+            total = _totals(self._sums[None])[0]
+            due = age % _CAP_EVERY == 0
+            if due if isinstance(age, int) else due.any():
+                self._cap(np.broadcast_to(due, total.shape))
+            fresh = total >= limits
+            if np.count_nonzero(fresh):  # sooner known than any()
+                limits[fresh] = np.inf
+                self._raise(fresh, age)
+        self.warning[:] = total >= _WARNING * self._alarm_at
+        self._starts[:] = self._started(slice(None), self._restarted)
+
+    def _run_ahead(self, rows: Floats) -> None:
+        """Take the observations some rows at a time: what can be done for all of these at once is."""
         steps = Steps(self._weight)
         kept, done = steps.kept, 0
         self._restarted.fill(0)
@@ -124,9 +163,7 @@ class BankBlock:
             done += count
         for number, values in enumerate((self._sums, self._life, self._runs)):
             values[:] = kept[0, number]
-        self._starts[:] = self._started(self._restarted, slice(None))
-        self.n += len(rows)
-        self.total += len(rows)
+        self._starts[:] = self._started(slice(None), self._restarted)
 
     def _take(self, steps: Steps, rows: Floats, done: int, limits: Floats) -> bool:
         """Take as many observations as there are `rows`, behind `done` ones.
@@ -145,7 +182,7 @@ class BankBlock:
         restarts *= ticks.astype(np.uint8)[:, None, None, None]
         fresh = totals >= limits
         if np.count_nonzero(fresh):  # sooner known than any()
-            self._raise(steps, fresh, restarts, done)
+            self._raise_ahead(steps, fresh, restarts, done)
             limits[fresh.any(axis=0)] = np.inf
         np.maximum(self._restarted, np.maximum.reduce(restarts), out=self._restarted)
         self.warning[:] = totals[-1] >= _WARNING * self._alarm_at
@@ -172,32 +209,69 @@ class BankBlock:
         """Bytes of all arrays."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
 
+    def _gain_from(self, rows: Floats) -> None:
+        """Compute the gains of some rows at once, as fewer and larger steps are faster."""
+        gains = self._gains[: len(rows)]
+        np.subtract(rows[:, None, None], self._end, out=gains)
+        gains *= self._slope
+
+    def _bet(self, tick: int, late: Any) -> None:
+        """Apply the factors to the sums, to the companions and to the runs."""
+        sums, runs, life, factor = self._sums, self._runs, self._life, self._factor
+        sums += self._weight
+        sums *= factor
+        life += late
+        life *= factor
+        # A run of at most 1 restarts with this observation: its last restart is what counts.
+        np.less_equal(runs, 1.0, out=self._restarts)
+        restarts = self._restarts.view(np.uint8)
+        restarts *= np.uint8(tick)
+        np.maximum(self._restarted, restarts, out=self._restarted)
+        np.maximum(runs, 1.0, out=runs)
+        runs *= factor
+
+    def _cap(self, due: Flags) -> None:
+        for values in (self._sums, self._runs, self._life):
+            if values.max() > _CAP:
+                values[:, :, due] = np.minimum(values[:, :, due], _CAP)
+
+    def _started(self, streams: slice | int, restarted: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return where the runs of `streams` started; ``n`` still stands before the rows being taken."""
+        rows = restarted[:, :, streams].astype(np.int64)
+        return np.where(rows > 0, self.n[streams] + rows - 1, self._starts[:, :, streams])
+
+    def _raise(self, fresh: Flags, age: Any) -> None:
+        """Note the alarms of the streams in `fresh`."""
+        ages = np.broadcast_to(age, fresh.shape)
+        for stream in np.flatnonzero(fresh).tolist():
+            bets = self._sums[:, :, stream], self._runs[:, :, stream]
+            self._note(stream, int(ages[stream]), *bets, self._restarted)
+
+    def _raise_ahead(self, steps: Steps, fresh: Flags, restarts: NDArray[np.uint8], done: int) -> None:
+        """Note the alarms of the streams that are in `fresh` at some step."""
+        for stream in np.flatnonzero(fresh.any(axis=0)).tolist():
+            row = int(fresh[:, stream].argmax())
+            restarted = np.maximum(self._restarted, np.maximum.reduce(restarts[: row + 1]))
+            after = steps.kept[row + 1, :, :, :, stream]
+            self._note(stream, int(self.total[stream]) + done + row + 1, after[SUMS], after[RUNS], restarted)
+
+    def _note(self, stream: int, age: int, sums: Floats, runs: Floats, restarted: NDArray[np.uint8]) -> None:
+        """Note the alarm of one stream: total, evidence and began index."""
+        self.detected[stream] = True
+        best = int(sums.ravel().argmax())
+        running = runs.ravel()[best] > 1.0
+        began = int(self._started(stream, restarted).ravel()[best]) if running else None
+        self._alarms[stream] = [age, math.log10(max(1.0, sum(sums.ravel().tolist()))), began]
+
     def _factors_from(self, rows: Floats, factors: Floats) -> None:
         """Compute what every bet is multiplied with, by row."""
-        gains = rows[:, None, None] - self._end
-        gains *= self._slope
-        # Copied to all bets first: arrays of one shape are multiplied three times as fast.
-        np.copyto(factors, gains)
+        for first in range(0, len(rows), _AHEAD):
+            some = factors[first : first + _AHEAD]
+            self._gain_from(rows[first : first + _AHEAD])
+            # Copied to all bets first: arrays of one shape are multiplied three times as fast.
+            np.copyto(some, self._gains[: len(some)])
         factors *= self._risk
         factors += self._kept
-
-    def _started(self, restarted: NDArray[np.uint8], streams: slice | int) -> NDArray[np.int64]:
-        """Return where the runs of `streams` started; ``n`` still stands before the rows being taken."""
-        ticks = restarted[:, :, streams].astype(np.int64)
-        return np.where(ticks > 0, self.n[streams] + ticks - 1, self._starts[:, :, streams])
-
-    def _raise(self, steps: Steps, fresh: Flags, restarts: NDArray[np.uint8], done: int) -> None:
-        """Note the alarms of the streams in `fresh`: total, evidence and began index."""
-        for stream in np.flatnonzero(fresh.any(axis=0)).tolist():
-            self.detected[stream] = True
-            row = int(fresh[:, stream].argmax())
-            sums = steps.kept[row + 1, SUMS, :, :, stream].ravel()
-            best = int(sums.argmax())
-            running = steps.kept[row + 1, RUNS, :, :, stream].ravel()[best] > 1.0
-            restarted = np.maximum(self._restarted, np.maximum.reduce(restarts[: row + 1]))
-            began = int(self._started(restarted, stream).ravel()[best]) if running else None
-            evidence = math.log10(max(1.0, sum(sums.tolist())))
-            self._alarms[stream] = [int(self.total[stream]) + done + row + 1, evidence, began]
 
     def _kept_numbers(self) -> tuple[NDArray[np.float64] | NDArray[np.int64], ...]:
         return self._sums, self._runs, self._life, self._starts
