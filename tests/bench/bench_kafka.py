@@ -11,7 +11,8 @@ Two workers are measured against one over sources that are full before anybody s
 wall clock ends where the cores do: on two of them, two workers share with the broker, and with whoever is
 there as well. So it is printed who kept which cores busy, what two gain per CPU second of their own (what
 cores for all would give), and what they would gain on these cores if nobody but the broker shared them.
-``PLUMBLINE_BENCH_ONLY`` runs some parts alone, of ``transport,score,scorecards``.
+Every worker is bound to one core. ``PLUMBLINE_BENCH_ONLY`` runs some parts alone, of
+``transport,score,scorecards``.
 """
 
 import json

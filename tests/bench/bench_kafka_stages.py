@@ -145,6 +145,8 @@ def _start(
     log = stack.enter_context((folder / f"{config.stem}-{number}.log").open("wb"))
     alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # one core a worker, whatever it multiplies
     process = subprocess.Popen([*command, "--id", f"{stage}-{number}"], stdout=log, stderr=log, env=alone)
+    # A core each: threads that hand the interpreter on would wander between cores, and from cache to cache.
+    psutil.Process(process.pid).cpu_affinity([number % (os.cpu_count() or 1)])
     stack.callback(_end, process)
     return process
 
