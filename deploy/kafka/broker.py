@@ -116,6 +116,11 @@ class LocalBroker:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """The process, None while there is none."""
+        return None if self._process is None else self._process.pid
+
     def start(self, *, timeout_s: float = 90.0) -> None:
         """Start the broker and return when it serves; does nothing if it runs.
 

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from copy import copy
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.drift.bank_steps import RUNS, SUMS, Steps, aligned_zeros
 from detectors.drift.bet_grid import BETS, WageredSide, lay_bets
 from detectors.drift.betting_state import CONFIGURATION, BettingState
 
@@ -19,8 +21,9 @@ TICKS: Final = 250
 
 _CAP, _CAP_EVERY = 1e200, 16  # as in BettingSR; the second is a power of 2
 _WARNING: Final = 0.1  # share of the alarm threshold
-_AHEAD: Final = 2  # rows whose gains are computed at once
-_LINE: Final = 64  # bytes of a cache line
+_WIDE: Final = 96  # so many streams are worth a call of NumPy for each operation of each row
+_FEW: Final = 8  # rows that are not worth room for several
+_AHEAD_WIDE, _AHEAD_NARROW = 2, 16  # rows whose gains are computed at once: what stays in the cache
 
 
 class BankBlock:
@@ -37,20 +40,21 @@ class BankBlock:
         self._downs = sorted(watched, reverse=True) or [True]
         sides = len(self._downs)
         shape = (sides, BETS, self.streams)
-        self._weight, self._kept, self._risk = _zeros(shape), _zeros(shape), _zeros(shape)
-        self._sums, self._runs, self._life = _zeros(shape), _zeros(shape), _zeros(shape)
+        self._weight, self._kept, self._risk = (aligned_zeros(shape) for _ in range(3))
+        self._sums, self._runs, self._life = (aligned_zeros(shape) for _ in range(3))
         self._starts = np.zeros(shape, dtype=np.int64)
         # One copy for each row ahead: arrays of one shape are twice as fast as those that are broadcast.
-        row = (_AHEAD, sides, 1, self.streams)
+        self._ahead = _AHEAD_WIDE if self.streams >= _WIDE else _AHEAD_NARROW
+        row = (self._ahead, sides, 1, self.streams)
         self._end, self._slope = np.full(row, 0.5), np.zeros(row)
         # Where no detector bets on squares, the last bet of a side is as the others.
         self._curved = any(side.spread is not None for state in self._states for side in _lay(state))
-        last = row if self._curved else (_AHEAD, sides, 1, 0)
+        last = row if self._curved else (self._ahead, sides, 1, 0)
         self._last_end, self._last_slope, self._last_bend = np.full(last, 0.5), np.zeros(last), np.zeros(last)
         for stream, state in enumerate(self._states):
             self._enter(stream, state)
         self._gains, self._last_gains, self._curve = np.empty(row), np.empty(last), np.empty(last)
-        self._factor, self._restarts = _zeros(shape), np.empty(shape, dtype=bool)
+        self._factor, self._restarts = aligned_zeros(shape), np.empty(shape, dtype=bool)
         self._restarted = np.empty(shape, dtype=np.uint8)
         self.n = np.array([state.n for state in states], dtype=np.int64)
         self.total = np.array([state.total for state in states], dtype=np.int64)
@@ -112,6 +116,15 @@ class BankBlock:
 
     def run(self, rows: Floats) -> None:
         """Take up to 250 observations of every stream, shape (observations, streams), all in [0, 1]."""
+        if self.streams < _WIDE and len(rows) >= _FEW:
+            self._run_ahead(rows)
+        else:
+            self._run_rows(rows)
+        self.n += len(rows)
+        self.total += len(rows)
+
+    def _run_rows(self, rows: Floats) -> None:
+        """Take the observations row by row."""
         self._restarted.fill(0)
         limits = np.where(self.detected, np.inf, self._alarm_at)
         ages = self.total
@@ -120,9 +133,9 @@ class BankBlock:
         total = np.zeros(self.streams)
         for tick in range(1, len(rows) + 1):
             age += 1
-            place = (tick - 1) % _AHEAD
+            place = (tick - 1) % self._ahead
             if not place:
-                self._gain_from(rows[tick - 1 : tick - 1 + _AHEAD])
+                self._gain_from(rows[tick - 1 : tick - 1 + self._ahead])
             # Copied to all bets first: arrays of one shape are multiplied three times as fast.
             np.copyto(self._factor, self._gains[place])
             if self._curved:
@@ -130,7 +143,7 @@ class BankBlock:
             self._factor *= self._risk
             self._factor += self._kept
             self._bet(tick, 1.0 / (age * (age + 1.0)))
-            total = self._totals()
+            total = _totals(self._sums[None])[0]
             due = age % _CAP_EVERY == 0
             if due if isinstance(age, int) else due.any():
                 self._cap(np.broadcast_to(due, total.shape))
@@ -139,9 +152,50 @@ class BankBlock:
                 limits[fresh] = np.inf
                 self._raise(fresh, age)
         self.warning[:] = total >= _WARNING * self._alarm_at
-        self._starts[:] = self._started(slice(None))
-        self.n += len(rows)
-        self.total += len(rows)
+        self._starts[:] = self._started(slice(None), self._restarted)
+
+    def _run_ahead(self, rows: Floats) -> None:
+        """Take the observations some rows at a time: what can be done for all of these at once is."""
+        steps = Steps(self._weight)
+        kept, done = steps.kept, 0
+        self._restarted.fill(0)
+        limits = np.where(self.detected, np.inf, self._alarm_at)
+        for number, values in enumerate((self._sums, self._life, self._runs)):
+            kept[0, number] = values
+        while done < len(rows):
+            # Where all streams have one age, a cap is due only at the end of what is taken at once.
+            to_cap = _CAP_EVERY - (int(self.total[0]) + done) % _CAP_EVERY
+            count = min(steps.ahead, to_cap, len(rows) - done)
+            while not self._take(steps, rows[done : done + count], done, limits):
+                count = 1
+            kept[0] = kept[count]
+            done += count
+        for number, values in enumerate((self._sums, self._life, self._runs)):
+            values[:] = kept[0, number]
+        self._starts[:] = self._started(slice(None), self._restarted)
+
+    def _take(self, steps: Steps, rows: Floats, done: int, limits: Floats) -> bool:
+        """Take as many observations as there are `rows`, behind `done` ones.
+
+        False, and nothing has happened: one of several has to be capped first.
+        """
+        ticks = np.arange(done + 1, done + len(rows) + 1)
+        ages = self.total + ticks[:, None]
+        self._factors_from(rows, steps.factors[: len(rows)])
+        steps.take(1.0 / (ages * (ages + 1.0)))
+        totals = _totals(steps.kept[1 : len(rows) + 1, SUMS])
+        if not _cap(steps.kept[1 : len(rows) + 1], ages % _CAP_EVERY == 0):
+            return False
+        # A run of at most 1 restarts with the next observation: its last restart is what counts.
+        restarts = np.less_equal(steps.kept[: len(rows), RUNS], 1.0).view(np.uint8)
+        restarts *= ticks.astype(np.uint8)[:, None, None, None]
+        fresh = totals >= limits
+        if np.count_nonzero(fresh):  # sooner known than any()
+            self._raise_ahead(steps, fresh, restarts, done)
+            limits[fresh.any(axis=0)] = np.inf
+        np.maximum(self._restarted, np.maximum.reduce(restarts), out=self._restarted)
+        self.warning[:] = totals[-1] >= _WARNING * self._alarm_at
+        return True
 
     def reset(self, chosen: Flags) -> None:
         """Reset the chosen detectors as their own ``reset`` does."""
@@ -193,50 +247,82 @@ class BankBlock:
         np.maximum(runs, 1.0, out=runs)
         runs *= factor
 
-    def _totals(self) -> Floats:
-        """Return the statistics, added up bet by bet as a single detector does."""
-        if self.streams == 1:  # a single column would be added up pairwise
-            last: Floats = np.add.accumulate(self._sums.reshape(-1, 1), axis=0)[-1]
-            return last
-        added: Floats = np.add.reduce(self._sums, axis=(0, 1))
-        return added
-
     def _cap(self, due: Flags) -> None:
         for values in (self._sums, self._runs, self._life):
             if values.max() > _CAP:
                 values[:, :, due] = np.minimum(values[:, :, due], _CAP)
 
-    def _started(self, streams: slice | int) -> NDArray[np.int64]:
+    def _started(self, streams: slice | int, restarted: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return where the runs of `streams` started; ``n`` still stands before the rows being taken."""
-        restarted = self._restarted[:, :, streams].astype(np.int64)
-        return np.where(restarted > 0, self.n[streams] + restarted - 1, self._starts[:, :, streams])
+        rows = restarted[:, :, streams].astype(np.int64)
+        return np.where(rows > 0, self.n[streams] + rows - 1, self._starts[:, :, streams])
 
     def _raise(self, fresh: Flags, age: Any) -> None:
-        """Note the alarms of the streams in `fresh`: total, evidence and began index."""
-        self.detected |= fresh
+        """Note the alarms of the streams in `fresh`."""
         ages = np.broadcast_to(age, fresh.shape)
         for stream in np.flatnonzero(fresh).tolist():
-            sums = self._sums[:, :, stream].ravel()
-            best = int(sums.argmax())
-            running = self._runs[:, :, stream].ravel()[best] > 1.0
-            began = int(self._started(stream).ravel()[best]) if running else None
-            self._alarms[stream] = [int(ages[stream]), math.log10(max(1.0, sum(sums.tolist()))), began]
+            bets = self._sums[:, :, stream], self._runs[:, :, stream]
+            self._note(stream, int(ages[stream]), *bets, self._restarted)
+
+    def _raise_ahead(self, steps: Steps, fresh: Flags, restarts: NDArray[np.uint8], done: int) -> None:
+        """Note the alarms of the streams that are in `fresh` at some step."""
+        for stream in np.flatnonzero(fresh.any(axis=0)).tolist():
+            row = int(fresh[:, stream].argmax())
+            restarted = np.maximum(self._restarted, np.maximum.reduce(restarts[: row + 1]))
+            after = steps.kept[row + 1, :, :, :, stream]
+            self._note(stream, int(self.total[stream]) + done + row + 1, after[SUMS], after[RUNS], restarted)
+
+    def _note(self, stream: int, age: int, sums: Floats, runs: Floats, restarted: NDArray[np.uint8]) -> None:
+        """Note the alarm of one stream: total, evidence and began index."""
+        self.detected[stream] = True
+        best = int(sums.ravel().argmax())
+        running = runs.ravel()[best] > 1.0
+        began = int(self._started(stream, restarted).ravel()[best]) if running else None
+        self._alarms[stream] = [age, math.log10(max(1.0, sum(sums.ravel().tolist()))), began]
+
+    def _factors_from(self, rows: Floats, factors: Floats) -> None:
+        """Compute what every bet is multiplied with, by row."""
+        for first in range(0, len(rows), self._ahead):
+            some = factors[first : first + self._ahead]
+            self._gain_from(rows[first : first + self._ahead])
+            # Copied to all bets first: arrays of one shape are multiplied three times as fast.
+            np.copyto(some, self._gains[: len(some)])
+            if self._curved:
+                np.copyto(some[:, :, -1:], self._last_gains[: len(some)])
+        factors *= self._risk
+        factors += self._kept
 
     def _kept_numbers(self) -> tuple[NDArray[np.float64] | NDArray[np.int64], ...]:
         return self._sums, self._runs, self._life, self._starts
 
 
-def _zeros(shape: tuple[int, ...]) -> Floats:
-    """Return zeros that start at a cache line: sums over them take a fifth less time."""
-    raw = np.zeros(8 * math.prod(shape) + _LINE, dtype=np.uint8)
-    start = -raw.ctypes.data % _LINE
-    aligned: Floats = raw[start : start + 8 * math.prod(shape)].view(np.float64).reshape(shape)
-    return aligned
+def _totals(sums: Floats) -> Floats:
+    """Return the statistics by step and stream, added up bet by bet as a single detector does."""
+    bets = sums.reshape(len(sums), -1, sums.shape[-1])
+    if sums.shape[-1] == 1:  # a single column would be added up pairwise
+        last: Floats = np.add.accumulate(bets, axis=1)[:, -1]
+        return last
+    added: Floats = np.add.reduce(bets, axis=1)
+    return added
+
+
+def _cap(steps: Floats, due: Flags) -> bool:
+    """Cap the last of `steps`; False, and nothing, if one before is due and too large."""
+    if steps.max() <= _CAP:
+        return True
+    if due[:-1].any():
+        return False
+    last = steps[-1]
+    last[..., due[-1]] = np.minimum(last[..., due[-1]], _CAP)
+    return True
 
 
 def _saved_numbers(state: BettingState) -> tuple[Sequence[float], ...]:
     return state.sums, state.runs, state.life, state.starts
 
 
+_lay_bets = lru_cache(maxsize=8_192)(lay_bets)
+
+
 def _lay(state: BettingState) -> tuple[WageredSide, ...]:
-    return lay_bets(**{name: getattr(state, name) for name in CONFIGURATION})
+    return _lay_bets(**{name: getattr(state, name) for name in CONFIGURATION})

@@ -250,8 +250,9 @@ def mean_interval(n: int, mean: float, variance: float, level: float = 0.95) -> 
     if n == 0:
         return Interval(0.0, 1.0, level)
     log_term = math.log(4.0 / (1.0 - level))
-    low = _bisect(lambda m: _divergence(mean, m) <= log_term / n, inside=mean, outside=0.0)
-    high = _bisect(lambda m: _divergence(mean, m) <= log_term / n, inside=mean, outside=1.0)
+    near = _within(log_term / n, mean)
+    low = _bisect(near, inside=mean, outside=0.0)
+    high = _bisect(near, inside=mean, outside=1.0)
     if n > 1:
         log_term += math.log(2.0)  # Theorem 4 spends half of its error on the variance
         radius = math.sqrt(2.0 * variance * log_term / (n - 1)) + 7.0 * log_term / (3.0 * (n - 1))
@@ -259,13 +260,18 @@ def mean_interval(n: int, mean: float, variance: float, level: float = 0.95) -> 
     return Interval(low, high, level)
 
 
-def _divergence(mean: float, other: float) -> float:
-    """Return the Kullback-Leibler divergence between two coins."""
-    if other in (0.0, 1.0):
-        return 0.0 if mean == other else math.inf
-    heads = mean * math.log(mean / other) if mean > 0.0 else 0.0
-    tails = (1.0 - mean) * math.log((1.0 - mean) / (1.0 - other)) if mean < 1.0 else 0.0
-    return heads + tails
+def _within(bound: float, mean: float) -> Callable[[float], bool]:
+    """Return whether the Kullback-Leibler divergence of a coin from that of `mean` is at most `bound`."""
+    rest, log = 1.0 - mean, math.log
+
+    def holds(other: float) -> bool:
+        if other in (0.0, 1.0):
+            return other == mean
+        heads = mean * log(mean / other) if mean > 0.0 else 0.0
+        tails = rest * log(rest / (1.0 - other)) if mean < 1.0 else 0.0
+        return heads + tails <= bound
+
+    return holds
 
 
 def _bisect(holds: Callable[[float], bool], *, inside: float, outside: float) -> float:

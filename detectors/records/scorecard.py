@@ -13,7 +13,7 @@ ScoreStatus = Literal["scored", "abstained", "skipped", "errored"]
 Verdict = Literal["pass", "review", "reject"]
 
 
-class Span(Struct, frozen=True, array_like=True):
+class Span(Struct, frozen=True, array_like=True, gc=False):
     """Where the evidence stands: characters ``[start, end)`` of ``field``, and the rule that found it."""
 
     field: str
@@ -22,7 +22,7 @@ class Span(Struct, frozen=True, array_like=True):
     rule: str
 
 
-class Score(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Score(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """One measurement of one interaction.
 
     ``value`` is in [0, 1], finite, and None unless ``status`` is *scored*. ``confidence`` in [0, 1] is how
@@ -42,7 +42,7 @@ class Score(Struct, frozen=True, omit_defaults=True, kw_only=True):
     version: str = "1"
 
 
-class Scorecard(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Scorecard(Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """All scores of one interaction, its verdict, its segments and where it came from.
 
     ``unit`` is the key of the randomisation or cluster unit the interaction belongs to. ``source_partition``

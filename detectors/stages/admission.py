@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
 from detectors.stages.units import Entry
+
+_RELEASE = attrgetter("release")
 
 
 def admit_deployment(plan: DetectPlan, state: DetectState, deployment: str) -> bool:
@@ -24,7 +27,8 @@ def admit_releases(
     more. What is pushed out loses its streams; what finds no room is counted.
     """
     declared = state.releases.get(deployment, {})
-    answered = Counter(entry.release for entry in entries if entry.release not in declared)
+    served = Counter(map(_RELEASE, entries))
+    answered = Counter({name: count for name, count in served.items() if name not in declared})
     key = key_of("undeclared", deployment)
     known: dict[str, int] = state.blobs.get(key, {})
     latest = {name: last for name, last in known.items() if name not in declared}

@@ -7,17 +7,21 @@ order of their keys. So the result does not depend on partitions, batch edges or
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
+from typing import Any, overload
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from detectors.records import Direction
-from detectors.stages.units import Entry, Measure, SegmentTable, UnitValue
+from detectors.stages.units import ALL, Entry, Measure, SegmentTable, UnitValue
 
-_FIELDS_OF = attrgetter("metric", "value", "direction", "version")
+_ORDER = attrgetter("unit", "release", "event_time_ms", "interaction_id")
+_MEASURES, _KIND, _VALUE = attrgetter("measures"), attrgetter("metric", "version"), attrgetter("value")
+_Kind = tuple[str, str]  # metric and version
 
 
 class Column(Struct, frozen=True):
@@ -41,58 +45,79 @@ class Slice(Struct, frozen=True):
     column: Column
 
 
-class _Metric:
-    """One metric of one release while its units are collected; ``rows`` are positions of units."""
+class _Unit(Struct, frozen=True, gc=False):
+    """One unit: its first interaction, its measures, and the interactions behind each if it has several."""
 
-    __slots__ = ("direction", "ids", "rows", "values")
+    first: Entry
+    share: float | None
+    measures: tuple[Measure, ...]
+    ids: Mapping[_Kind, tuple[str, ...]] | None = None
 
-    def __init__(self, direction: Direction) -> None:
-        self.direction: Direction = direction
-        self.rows: list[int] = []
-        self.values: list[float] = []
-        self.ids: list[tuple[str, ...]] = []
+    def ids_of(self, kind: _Kind) -> tuple[str, ...]:
+        return (self.first.interaction_id,) if self.ids is None else self.ids[kind]
+
+
+class _Ids(Sequence[tuple[str, ...]]):
+    """The interactions behind the units in `rows`, looked up when they are asked for: hardly any ever are."""
+
+    def __init__(self, units: Sequence[_Unit], kind: _Kind, rows: NDArray[np.intp]) -> None:
+        self._units, self._kind, self._rows = units, kind, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, ...]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[str, ...]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return _Ids(self._units, self._kind, self._rows[index])
+        return self._units[self._rows[index]].ids_of(self._kind)
+
+
+class _Metric(Struct, frozen=True):
+    """One metric of one release: its values, and the positions of the units that have them."""
+
+    direction: Direction
+    rows: NDArray[np.intp]
+    values: NDArray[np.float64]
 
 
 class _Release:
-    """The units of one release while they are collected."""
+    """The units of one release, in their order."""
 
-    __slots__ = ("metrics", "rows_of", "shares", "units")
+    def __init__(self, units: Sequence[_Unit], table: SegmentTable) -> None:
+        self.units = units
+        self.metrics = _metrics_of(units)
+        # Units with the same slices are as good as one: there are few such groups.
+        groups: dict[tuple[tuple[str, str], ...], int] = {}
+        alike = [groups.setdefault(tuple(unit.first.segments.items()), len(groups)) for unit in units]
+        self._group_of = np.array(alike, dtype=np.intp)
+        self._groups_of: dict[str, list[int]] = defaultdict(list)
+        for segments, group in groups.items():
+            for label in table.labels_of(dict(segments)):
+                self._groups_of[label].append(group)
+        self._groups = len(groups)
 
-    def __init__(self) -> None:
-        self.units: list[str] = []
-        self.shares: list[float | None] = []
-        self.rows_of: dict[str, list[int]] = defaultdict(list)  # by segment
-        self.metrics: dict[tuple[str, str], _Metric] = {}
+    def labels(self) -> Iterable[str]:
+        """Return the segments with units."""
+        return self._groups_of.keys()
 
-    def add(self, members: Sequence[Entry], labels: Iterable[str]) -> None:
-        """Take in one unit, whose first interaction counts in the segments `labels`."""
-        row, first = len(self.units), members[0]
-        self.units.append(first.unit)
-        for label in labels:
-            self.rows_of[label].append(row)
-        if len(members) == 1:  # by far the most units, and the mean of one value is that value
-            self.shares.append(first.share)
-            alone, metrics = (first.interaction_id,), self.metrics
-            for name, value, direction, version in map(_FIELDS_OF, first.measures):
-                metric = metrics.get((name, version))
-                if metric is None:
-                    metric = metrics[name, version] = _Metric(direction)
-                metric.rows.append(row)
-                metric.values.append(value)
-                metric.ids.append(alone)
+    def columns(self, segment: str) -> Iterator[tuple[_Kind, Direction, Column]]:
+        """Yield the columns of `segment`."""
+        if segment not in self._groups_of:
             return
-        self.shares.append(next((entry.share for entry in members if entry.share is not None), None))
-        for measure, value, ids in _means(members):
-            self._put(row, measure, value, ids)
-
-    def _put(self, row: int, measure: Measure, value: float, ids: tuple[str, ...]) -> None:
-        key = (measure.metric, measure.version)
-        metric = self.metrics.get(key)
-        if metric is None:
-            metric = self.metrics[key] = _Metric(measure.direction)
-        metric.rows.append(row)
-        metric.values.append(value)
-        metric.ids.append(ids)
+        counted = np.zeros(self._groups, dtype=bool)
+        counted[self._groups_of[segment]] = True
+        chosen = counted[self._group_of]
+        for kind, metric in self.metrics.items():
+            rows, values = metric.rows, metric.values
+            if segment != ALL:
+                kept = np.flatnonzero(chosen[rows])
+                rows, values = rows[kept], values[kept]
+            if len(rows):
+                yield kind, metric.direction, Column(values, _Ids(self.units, kind, rows))
 
 
 class ClosedUnits:
@@ -111,64 +136,85 @@ class ClosedUnits:
     """
 
     def __init__(self, entries: Iterable[Entry], table: SegmentTable) -> None:
-        members: dict[tuple[str, str], list[Entry]] = defaultdict(list)
-        for entry in entries:
-            members[entry.unit, entry.release].append(entry)
-        self._releases: dict[str, _Release] = defaultdict(_Release)
-        for unit, release in sorted(members):
-            group = members[unit, release]
-            if len(group) > 1:
-                group.sort(key=lambda entry: (entry.event_time_ms, entry.interaction_id))
-            self._releases[release].add(group, table.labels(group[0]))
+        units: dict[str, list[_Unit]] = defaultdict(list)
+        members: list[Entry] = []
+        for entry in sorted(entries, key=_ORDER):
+            if members and (entry.unit != members[0].unit or entry.release != members[0].release):
+                units[members[0].release].append(_unit_of(members))
+                members = []
+            members.append(entry)
+        if members:
+            units[members[0].release].append(_unit_of(members))
+        self._releases = {release: _Release(of, table) for release, of in units.items()}
 
     def slices(self, segment: str) -> list[Slice]:
         """Return the columns of `segment`, by metric, version and release."""
-        found = []
-        for release, units in self._releases.items():
-            rows = units.rows_of.get(segment)
-            if not rows:
-                continue
-            chosen = np.zeros(len(units.units), dtype=bool)
-            chosen[rows] = True
-            for (metric, version), measured in units.metrics.items():
-                column = _column(measured, chosen)
-                if len(column):
-                    found.append(Slice(segment, metric, version, release, measured.direction, column))
+        found = [
+            Slice(segment, metric, version, release, direction, column)
+            for release, units in self._releases.items()
+            for (metric, version), direction, column in units.columns(segment)
+        ]
         return sorted(found, key=lambda one: (one.metric, one.version, one.release))
 
     def segments(self) -> list[str]:
         """Return the names of all segments with units, sorted."""
-        return sorted({label for units in self._releases.values() for label in units.rows_of})
+        return sorted({label for units in self._releases.values() for label in units.labels()})
 
     def unit_values(self) -> list[UnitValue]:
         """Return the values of all units one by one, by unit, release, metric and version."""
         return sorted(self._unit_values(), key=lambda one: (one.unit, one.release, one.metric, one.version))
 
     def _unit_values(self) -> Iterator[UnitValue]:
-        for release, units in self._releases.items():
-            for (metric, version), measured in units.metrics.items():
-                for row, value, ids in zip(measured.rows, measured.values, measured.ids, strict=True):
+        for release, of in self._releases.items():
+            for kind, metric in of.metrics.items():
+                for row, value in zip(metric.rows.tolist(), metric.values.tolist(), strict=True):
+                    unit, (name, version) = of.units[row], kind
                     yield UnitValue(
-                        release, units.units[row], units.shares[row], metric, value, measured.direction,
-                        version, ids,
+                        release, unit.first.unit, unit.share, name, value, metric.direction, version,
+                        unit.ids_of(kind),
                     )  # fmt: skip
 
 
-def _column(measured: _Metric, chosen: NDArray[np.bool_]) -> Column:
-    values = np.array(measured.values, dtype=np.float64)
-    kept = np.flatnonzero(chosen[measured.rows])
-    if len(kept) == len(values):
-        return Column(values, measured.ids)
-    ids = measured.ids
-    return Column(values[kept], [ids[index] for index in kept.tolist()])
+class _Numbers(dict[_Kind, int]):
+    """Numbers kinds in the order in which they are asked for."""
+
+    def __missing__(self, kind: _Kind) -> int:
+        self[kind] = number = len(self)
+        return number
 
 
-def _means(members: Sequence[Entry]) -> Iterator[tuple[Measure, float, tuple[str, ...]]]:
-    """Yield the mean of every metric and version over the interactions of one unit."""
-    grouped: dict[tuple[str, str], list[tuple[str, Measure]]] = defaultdict(list)
+def _metrics_of(units: Sequence[_Unit]) -> dict[_Kind, _Metric]:
+    """Return all measures of `units` by metric and version, in the order of the units."""
+    of_unit = list(map(_MEASURES, units))
+    measures = list(chain.from_iterable(of_unit))
+    rows = np.repeat(np.arange(len(units)), np.fromiter(map(len, of_unit), np.intp, len(units)))
+    values = np.fromiter(map(_VALUE, measures), np.float64, len(measures))
+    numbers = _Numbers()
+    kinds = np.fromiter(map(numbers.__getitem__, map(_KIND, measures)), np.intp, len(measures))
+    found = {}
+    for kind, number in numbers.items():
+        places = np.flatnonzero(kinds == number)
+        found[kind] = _Metric(measures[places[0]].direction, rows[places], values[places])
+    return found
+
+
+def _unit_of(members: Sequence[Entry]) -> _Unit:
+    """Return the unit of interactions that are in their order."""
+    first = members[0]
+    if len(members) == 1:  # by far the most units, and the mean of one value is that value
+        return _Unit(first, first.share, first.measures)
+    share = next((entry.share for entry in members if entry.share is not None), None)
+    grouped: dict[_Kind, list[tuple[str, Measure]]] = defaultdict(list)
     for entry in members:
         for measure in entry.measures:
             grouped[measure.metric, measure.version].append((entry.interaction_id, measure))
-    for measured in grouped.values():
-        mean = math.fsum(measure.value for _, measure in measured) / len(measured)
-        yield measured[0][1], mean, tuple(interaction_id for interaction_id, _ in measured)
+    means = tuple(
+        Measure(metric, _mean([one.value for _, one in measured]), measured[0][1].direction, version)
+        for (metric, version), measured in grouped.items()
+    )
+    ids = {kind: tuple(one for one, _ in measured) for kind, measured in grouped.items()}
+    return _Unit(first, share, means, ids)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,5 +1,6 @@
 """The close of one bucket of one deployment."""
 
+import math
 from collections.abc import Sequence
 
 from detectors.records import Release, Signal
@@ -33,12 +34,9 @@ class Closing:
         watched = admit_releases(self._plan, state, deployment, entries, bucket_ms)
         # Names without end must not cost without end: what is not watched stops here. So does what a release
         # answered in the bucket before its declared start: it belongs to its last episode.
+        starts_ms = {release: self._start_ms(release) for release in watched}
         units = self._close(
-            [
-                entry
-                for entry in entries
-                if entry.release in watched and entry.event_time_ms >= self._start_ms(entry.release)
-            ]
+            [entry for entry in entries if entry.event_time_ms >= starts_ms.get(entry.release, math.inf)]
         )
         references = ReferenceTests(self._plan, state, deployment, self._releases, bucket_ms)
         self._outputs += references.run(units, status_due=self._status_due)

@@ -12,7 +12,7 @@ STATE_VERSION = 4
 _COUNTS = "counts"
 
 
-class Delivery(Struct, frozen=True):
+class Delivery(Struct, frozen=True, gc=False):
     """One record as it came off the log: its place, then itself."""
 
     partition: int

@@ -56,7 +56,7 @@ class DetectState:
         self._keys_of: dict[tuple[str, str], set[str]] = defaultdict(set)  # by deployment and release
         self._chunks: dict[tuple[int, str], list[str]] = {}  # keys of the stored entries of open buckets
         self._touched: set[str] = set()
-        self._fresh_entries: dict[tuple[int, str], list[Entry]] = {}
+        self._stored_entries: dict[tuple[int, str], int] = {}  # how many, of the buckets with others
         self._load()
 
     def _load(self) -> None:
@@ -215,12 +215,17 @@ class DetectState:
 
     def add_entry(self, deployment: str, bucket_ms: int, entry: Entry) -> None:
         """Keep `entry` until its bucket closes."""
-        self.open.setdefault((bucket_ms, deployment), []).append(entry)
-        self._fresh_entries.setdefault((bucket_ms, deployment), []).append(entry)
+        where = (bucket_ms, deployment)
+        entries = self.open.get(where)
+        if entries is None:
+            entries = self.open[where] = []
+        if where not in self._stored_entries:
+            self._stored_entries[where] = len(entries)
+        entries.append(entry)
 
     def take_bucket(self, bucket_ms: int, deployment: str) -> list[Entry]:
         """Return and forget the entries of a bucket that closes."""
-        self._fresh_entries.pop((bucket_ms, deployment), None)
+        self._stored_entries.pop((bucket_ms, deployment), None)
         for key in self._chunks.pop((bucket_ms, deployment), ()):
             self.blobs.drop(key)
         return self.open.pop((bucket_ms, deployment))
@@ -231,11 +236,12 @@ class DetectState:
 
     def take_changes(self, chunk: str) -> dict[str, bytes | None]:
         """Return the blobs changed since the last call; new open entries go under `chunk`."""
-        for (bucket_ms, deployment), entries in sorted(self._fresh_entries.items()):
+        for (bucket_ms, deployment), stored in sorted(self._stored_entries.items()):
             key = key_of("open", deployment, bucket_ms, chunk)
+            entries = self.open[bucket_ms, deployment][stored:]
             self.blobs.put(key, entries)  # packed as they are: plain arrays again when they are read
             self._chunks.setdefault((bucket_ms, deployment), []).append(key)
-        self._fresh_entries.clear()
+        self._stored_entries.clear()
         for key in sorted(self._touched):
             thing = self.streams.get(key) or self.arms.get(key) or self.candidates.get(key)
             if thing is not None:

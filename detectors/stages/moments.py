@@ -1,9 +1,9 @@
 """Count, mean and variance of values in [0, 1], kept in three numbers."""
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
+
+from detectors.stages.exact_sums import exact_sum
 
 
 class Moments:
@@ -28,8 +28,8 @@ class Moments:
         """Take in `values`: each group is summed exactly and rounded once."""
         array = np.asarray(values, dtype=np.float64)
         self.n += len(array)
-        self.total += math.fsum(array.tolist())
-        self.square_sum += math.fsum((array * array).tolist())
+        self.total += exact_sum(array)
+        self.square_sum += exact_sum(array * array)
 
     @property
     def mean(self) -> float | None:

@@ -2,12 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from detectors.records import Signal, StreamKey
 from detectors.records.ids import derive_id
 from detectors.stages.detect_state import DetectState, key_of
 from detectors.stages.units import ALL, Entry
+
+_RELEASE = attrgetter("release")
 
 
 def count_served(
@@ -16,7 +19,7 @@ def count_served(
     """Add the interactions of a closed bucket to those of its status period."""
     key = key_of("served", deployment)
     period: dict[str, Any] = state.blobs.get(key) or {"from": bucket_ms, "total": 0, "by": {}}
-    counts = Counter(entry.release for entry in entries)
+    counts = Counter(map(_RELEASE, entries))
     by = {name: period["by"].get(name, 0) + counts[name] for name in sorted(watched)}
     state.blobs.put(key, {"from": period["from"], "total": period["total"] + len(entries), "by": by})
 

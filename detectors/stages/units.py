@@ -1,7 +1,7 @@
 """What detection keeps of a scorecard until its bucket closes, and which slices it counts in."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -11,7 +11,7 @@ ALL = "all"
 OTHER = "other"
 
 
-class Measure(Struct, frozen=True, array_like=True):
+class Measure(Struct, frozen=True, array_like=True, gc=False):
     """One score on its way into a unit."""
 
     metric: str
@@ -20,7 +20,7 @@ class Measure(Struct, frozen=True, array_like=True):
     version: str
 
 
-class Entry(Struct, frozen=True, array_like=True):
+class Entry(Struct, frozen=True, array_like=True, gc=False):
     """What detection keeps of a scorecard until its bucket closes."""
 
     interaction_id: str
@@ -58,10 +58,13 @@ def entry_of(card: Scorecard) -> Entry:
         card.arm.name if card.arm else "",
         card.arm.share if card.arm else None,
         card.segments,
+        # A list first: it takes two thirds of the time of a generator.
         tuple(
-            Measure(score.name, score.value, score.direction, score.version)
-            for score in card.scores
-            if score.value is not None
+            [
+                Measure(score.name, score.value, score.direction, score.version)
+                for score in card.scores
+                if score.value is not None
+            ]
         ),
         card.event_time_ms,
     )
@@ -110,7 +113,11 @@ class SegmentTable:
 
     def labels(self, entry: Entry) -> list[str]:
         """Return the segments that `entry` counts in: ``all`` first."""
+        return self.labels_of(entry.segments)
+
+    def labels_of(self, segments: Mapping[str, str]) -> list[str]:
+        """Return the segments that an entry with `segments` counts in: ``all`` first."""
         return [ALL] + [
             f"{name}={value if value in self.kept.get(name, ()) else OTHER}"
-            for name, value in sorted(entry.segments.items())
+            for name, value in sorted(segments.items())
         ]

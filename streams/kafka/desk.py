@@ -84,6 +84,7 @@ class Desk:
             gauge.clear()
         self._port = KafkaPort(loop, [lane])
         self._loop = StageLoop(_Turns(stage, lane, gauge, turn, on_flood), self._port, batch=worker.batch)
+        self._batch = worker.batch
         self._waiting: list[RawMessage] = []
         self._wake = asyncio.Event()
         self._busy = False
@@ -131,14 +132,23 @@ class Desk:
             If a transaction failed, or its outcome is not known.
         """
         lane = self.lane
-        lane.feed(records)
-        while lane.waiting() and not self.closing:
-            self._loop.advance(lane.partition)
-            self._on_commit()
+        for record in records:
+            if self.closing:
+                break
+            # Opened when its turn comes: thousands of records that wait would fall out of the cache.
+            lane.feed([record])
+            self._advance_while(self._batch)
+        self._advance_while(1)
         if lane.behind() and not self.closing:
             self._port.checkpoint(lane.partition, lane.position.place, {})
             self._on_commit()
         self._busy = False
+
+    def _advance_while(self, waiting: int) -> None:
+        """Carry the partition on while at least so many records wait."""
+        while self.lane.waiting() >= waiting and not self.closing:
+            self._loop.advance(self.lane.partition)
+            self._on_commit()
 
     def is_idle(self) -> bool:
         """Return whether everything that was put here is committed."""

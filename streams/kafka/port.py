@@ -1,10 +1,12 @@
 """The stage port of Kafka: one transaction per checkpoint holds outputs, state, position and offset."""
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice, repeat, takewhile
+from operator import attrgetter
 from typing import Any, Final, cast
 
 import msgspec
@@ -32,6 +34,7 @@ from streams.settings import KafkaSettings
 
 _COMMIT_S: Final = 120.0
 """How long a checkpoint may take; the client gives up a request well before."""
+_OFFSET: Final = attrgetter("offset")
 _partition_of = lru_cache(maxsize=65_536)(partition_of)
 
 
@@ -149,7 +152,7 @@ class Lane:
 
     async def commit(self, next_place: int, changes: Mapping[str, bytes | None]) -> None:
         """Write the transaction that moves the position to `next_place`."""
-        taken = sum(1 for _ in takewhile(lambda one: one.offset < next_place, self._arrived))
+        taken = bisect_left(self._arrived, next_place, key=_OFFSET)
         wholes = list(takewhile(lambda one: one.last < next_place, self._wholes))
         fences = self._fences_after(wholes)
         if taken == len(self._arrived):

@@ -3,6 +3,16 @@
 ``make bench-kafka``: a real broker, interactions of about 1 kB. Rates are given by the wall clock and per CPU
 second of the process, which a busy neighbour changes less; the promised ratios are of the latter, where the
 thing measured is one process. Exit code 1 if one is missed.
+
+Detection is promised for 12 metrics x 4 segments: 48 detectors are fed with every scorecard, of each metric
+the whole and its slices of three segments. Beside it stands what four segments beside the whole cost: 60.
+
+Two workers are measured against one over sources that are full before anybody starts. What they gain by the
+wall clock ends where the cores do: on two of them, two workers share with the broker, and with whoever is
+there as well. So it is printed who kept which cores busy, what two gain per CPU second of their own (what
+cores for all would give), and what they would gain on these cores if nobody but the broker shared them.
+Every worker is bound to one core. ``PLUMBLINE_BENCH_ONLY`` runs some parts alone, of
+``transport,score,scorecards``.
 """
 
 import json
@@ -27,10 +37,12 @@ from tests.bench.bench_kafka_fill import (
     make_topics,
     settings_of,
 )
-from tests.bench.bench_kafka_stages import Measured, bare_scorers, run_stage
+from tests.bench.bench_kafka_stages import Measured, Trial, bare_scorers, run_stage
 
 SCALE = float(os.environ.get("PLUMBLINE_BENCH_SCALE", "1.0"))
 """Of how much is read: 1 takes some minutes."""
+ONLY = os.environ.get("PLUMBLINE_BENCH_ONLY", "transport,score,scorecards").split(",")
+_SLICES = {48: 3, 60: 4}  # segments beside the whole, by detectors that a scorecard of 12 metrics is fed to
 
 
 class Line(Struct, frozen=True):
@@ -85,17 +97,21 @@ def bench_transport(bootstrap: str, interactions: Sequence[Interaction]) -> list
     ]
 
 
-def bench_score(folder: Path, bootstrap: str, interactions: Sequence[Interaction]) -> list[Line]:
+def bench_score(folder: Path, broker: LocalBroker, interactions: Sequence[Interaction]) -> list[Line]:
     """Measure the score stage with one worker and with two, beside the scorers alone."""
     bare = bare_scorers(interactions[:4_500])
     rates, third = {}, len(interactions) // 3
     for workers, part in ((1, interactions[:third]), (2, interactions[third:])):
-        kafka = settings_of(bootstrap, f"score-{workers}")
+        kafka = settings_of(broker.bootstrap, f"score-{workers}")
         make_topics(kafka)
         fill_interactions(kafka, part)
-        rates[workers] = run_stage(folder, kafka, "score", records=len(part), workers=workers)
+        trial = Trial(stage="score", records=len(part), workers=workers)
+        rates[workers] = run_stage(folder, kafka, trial, broker.pid)
+        print(f"score, {workers}: {_cores(rates[workers])}")
     one, two = rates[1], rates[2]
     of_bare, of_one = one.cpu_per_s / bare.cpu_per_s, two.wall_per_s / one.wall_per_s
+    print(f"score, two of one: {2.0 * two.cpu_per_s / one.cpu_per_s:.2f} by CPU seconds of the workers,")
+    print(f"{_quiet_ratio(one, two):.2f} on these cores if nobody but the broker shared them")
     return [
         Line("all scorers, bare", *bare.both()),
         Line("score stage, of the bare scorers", *one.both(), wanted=0.85, reached=of_bare),
@@ -103,29 +119,55 @@ def bench_score(folder: Path, bootstrap: str, interactions: Sequence[Interaction
     ]
 
 
-def bench_scorecards(folder: Path, bootstrap: str) -> list[Line]:
+def bench_scorecards(folder: Path, broker: LocalBroker) -> list[Line]:
     """Measure what reads scorecards: landing, and detection."""
     count = round(120_000 * SCALE)
-    kafka = settings_of(bootstrap, "scorecards")
-    make_topics(kafka)
-    fill_scorecards(kafka, count)
-    land = run_stage(folder, kafka, "land", records=count * len(METRICS))
-    detect = run_stage(folder, kafka, "detect", records=count)
-    return [
-        Line("landing, rows of scores", *land.both(), wanted=60_000.0, reached=land.cpu_per_s),
-        Line("detect, 12 metrics x 4 segments", *detect.both(), wanted=20_000.0, reached=detect.cpu_per_s),
-    ]
+    lines: list[Line] = []
+    for detectors, segments in _SLICES.items():
+        kafka = settings_of(broker.bootstrap, f"scorecards-{detectors}")
+        make_topics(kafka)
+        fill_scorecards(kafka, count, segments=segments)
+        detect = Trial(stage="detect", records=count, segments=segments)
+        found = run_stage(folder, kafka, detect, broker.pid)
+        print(f"detect, {detectors}: {_cores(found)}")
+        if not lines:
+            land = Trial(stage="land", records=count * len(METRICS))
+            rows = run_stage(folder, kafka, land, broker.pid)
+            lines = [
+                Line("landing, rows of scores", *rows.both(), wanted=60_000.0, reached=rows.cpu_per_s),
+                Line("detect, 12 metrics x 4: whole and 3 slices", *found.both(), wanted=20_000.0,
+                     reached=found.cpu_per_s),
+            ]  # fmt: skip
+        else:
+            lines.append(Line("detect, 12 metrics x 5: whole and 4 slices", *found.both()))
+    return lines
+
+
+def _quiet_ratio(one: Measured, two: Measured) -> float:
+    """Return what two workers gain by the wall clock where they share the cores with the broker alone."""
+    record_s = 1.0 / two.cpu_per_s + two.broker_cpus / two.wall_per_s
+    return min(2.0 * two.cpu_per_s, (os.cpu_count() or 1) / record_s) / one.cpu_per_s
+
+
+def _cores(measured: Measured) -> str:
+    cores = os.cpu_count() or 1
+    others = max(0.0, cores - measured.cpus - measured.broker_cpus - measured.idle_cpus)
+    return (
+        f"of {cores} cores its workers kept {measured.cpus:.2f} busy, the broker {measured.broker_cpus:.2f}, "
+        f"everybody else {others:.2f}; {measured.idle_cpus:.2f} were idle"
+    )
 
 
 def main() -> int:
     """Run everything; exit code 1 if a promise is not kept."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        interactions = make_interactions(max(9_000, round(54_000 * SCALE)))
+        wanted = 1 if ONLY == ["scorecards"] else max(9_000, round(54_000 * SCALE))
+        interactions = make_interactions(wanted)
         with LocalBroker(folder / "broker", heap_mb=1_024) as broker:
-            lines = bench_transport(broker.bootstrap, interactions)
-            lines += bench_score(folder, broker.bootstrap, interactions)
-            lines += bench_scorecards(folder, broker.bootstrap)
+            lines = bench_transport(broker.bootstrap, interactions) if "transport" in ONLY else []
+            lines += bench_score(folder, broker, interactions) if "score" in ONLY else []
+            lines += bench_scorecards(folder, broker) if "scorecards" in ONLY else []
     print(f"{'a second: interactions; rows, for landing':<46}{'wall':>12}{'per CPU s':>12}")
     print("\n".join(map(str, lines)))
     print(json.dumps({line.name: [line.wall_per_s, line.cpu_per_s, line.reached] for line in lines}))

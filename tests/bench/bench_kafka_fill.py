@@ -59,8 +59,11 @@ def fill_interactions(kafka: KafkaSettings, interactions: Sequence[Interaction])
     return topic
 
 
-def fill_scorecards(kafka: KafkaSettings, count: int) -> None:
-    """Write scorecards of 12 metrics and 4 segments for one deployment a partition, with ticks between."""
+def fill_scorecards(kafka: KafkaSettings, count: int, *, segments: int) -> None:
+    """Write scorecards of 12 metrics and so many segments for one deployment a partition, with ticks between.
+
+    Every metric of a scorecard is fed to 1 + `segments` detectors: the whole, and its slice of each segment.
+    """
     topic, writer = topic_name("scorecards", kafka.topic_prefix), Writer(kafka.bootstrap)
     names = _deployments(PARTITIONS)
     for part, name in names.items():
@@ -71,7 +74,7 @@ def fill_scorecards(kafka: KafkaSettings, count: int) -> None:
         at_ms = _START_MS + round(numbers[-1] * 1000 / _RATE_PER_S)
         ticks = [Tick(source, at_ms) for source in range(PARTITIONS)]
         for part, name in names.items():
-            cards = [_card(number, name) for number in numbers if number % PARTITIONS == part]
+            cards = [_card(number, name, segments) for number in numbers if number % PARTITIONS == part]
             if cards:
                 writer.seal(topic, part, [*cards, *ticks])
     writer.close()
@@ -146,13 +149,12 @@ def _deployments(partitions: int) -> dict[int, str]:
     return found
 
 
-def _card(number: int, deployment: str) -> Scorecard:
+def _card(number: int, deployment: str, segments: int) -> Scorecard:
     at_ms = _START_MS + round(number * 1000 / _RATE_PER_S)
     scores = tuple(
         Score(name=name, value=(number * (7 + at)) % 101 / 100, direction=_DIRECTIONS[at % 3])  # type: ignore[arg-type]
         for at, name in enumerate(METRICS)
     )
-    segments = {f"segment_{at}": f"value-{number // (at + 1) % 3}" for at in range(4)}
     return Scorecard(
         deployment=deployment,
         interaction_id=f"00000000-0000-5000-8000-{number:012d}",
@@ -161,6 +163,6 @@ def _card(number: int, deployment: str) -> Scorecard:
         received_at_ms=at_ms,
         unit=f"c:{number // 2}",
         scores=scores,
-        segments=segments,
+        segments={f"segment_{at}": f"value-{number // (at + 1) % 3}" for at in range(segments)},
         policy_version="1",
     )

@@ -1,6 +1,7 @@
 """Runs a stage as its worker does, over topics that are full, and takes its time."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -39,16 +40,21 @@ retention_s = 1e8
 [detect]
 lateness_s = 0.0
 """
-_SEGMENTS = "".join(
-    f'[[segment]]\nname = "segment_{number}"\nsource = "attributes.segment_{number}"\n' for number in range(4)
-)
+_SEGMENT = '[[segment]]\nname = "segment_{number}"\nsource = "attributes.segment_{number}"\n'
 
 
 class Measured(Struct, frozen=True):
-    """Rates: per second of the wall clock, and per second of the CPU of the processes measured."""
+    """Rates: per second of the wall clock, and per second of the CPU of the processes measured.
+
+    ``cpus``, ``broker_cpus`` and ``idle_cpus``: how many cores these processes and the broker kept busy, and
+    how many nobody did.
+    """
 
     wall_per_s: float
     cpu_per_s: float
+    cpus: float = 1.0
+    broker_cpus: float = 0.0
+    idle_cpus: float = 0.0
 
     def both(self) -> tuple[float, float]:
         """Return both."""
@@ -59,6 +65,8 @@ class _Sample(Struct, frozen=True):
     done: int
     wall_s: float
     cpu_s: float
+    broker_s: float
+    idle_s: float
 
 
 def bare_scorers(interactions: Sequence[Interaction]) -> Measured:
@@ -68,16 +76,27 @@ def bare_scorers(interactions: Sequence[Interaction]) -> Measured:
     return Measured(rate, rate)
 
 
-def run_stage(folder: Path, kafka: KafkaSettings, stage: str, *, records: int, workers: int = 1) -> Measured:
-    """Let `workers` of `stage` read all of its source, which holds so many `records`; return the rates.
+class Trial(Struct, frozen=True, kw_only=True):
+    """What is to be measured: a stage over a source that holds so many `records`, by some workers."""
 
-    The clocks run from the first commit to the last, so that starting costs nothing.
+    stage: str
+    records: int
+    workers: int = 1
+    segments: int = 0
+
+
+def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int | None) -> Measured:
+    """Let the workers read all of the source, which is full before they start; return the rates.
+
+    The clocks run from the first commit with every worker at work to the last, so that starting costs
+    nothing.
     """
+    stage, records = trial.stage, trial.records
     config = folder / f"{kafka.topic_prefix}.toml"
     text = _CONFIG.format(
         folder=folder, prefix=kafka.topic_prefix, bootstrap=kafka.bootstrap, partitions=kafka.partitions
     )
-    config.write_text(text + (_SEGMENTS if stage == "detect" else ""), "utf-8")
+    config.write_text(text + "".join(_SEGMENT.format(number=at) for at in range(trial.segments)), "utf-8")
     topic = topic_name(_SOURCES[stage], kafka.topic_prefix)
     places = [TopicPartition(topic, part) for part in range(kafka.partitions)]
     with contextlib.ExitStack() as stack:
@@ -85,14 +104,38 @@ def run_stage(folder: Path, kafka: KafkaSettings, stage: str, *, records: int, w
         stack.callback(admin.close)
         ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
         total = sum(one.offset for one in ends.values())
-        processes = [_start(stage, number, config, folder, stack) for number in range(workers)]
-        first, last = _follow(admin, f"{kafka.topic_prefix}.{stage}", places, total, processes)
+        processes = [_start(stage, number, config, folder, stack) for number in range(trial.workers)]
+        look = _Look(processes, broker_pid)
+        first, last = _follow(admin, f"{kafka.topic_prefix}.{stage}", places, total, look)
     share = (last.done - first.done) / total
     if share < _LEAST_SHARE:
         raise RuntimeError(f"{stage}: only {share:.0%} was left when everybody was at work: give it more")
+    wall_s, cpu_s = last.wall_s - first.wall_s, last.cpu_s - first.cpu_s
     return Measured(
-        records * share / (last.wall_s - first.wall_s), records * share / (last.cpu_s - first.cpu_s)
+        records * share / wall_s,
+        records * share / cpu_s,
+        cpu_s / wall_s,
+        (last.broker_s - first.broker_s) / wall_s,
+        (last.idle_s - first.idle_s) / wall_s,
     )
+
+
+class _Look:
+    """Reads the clocks: of the wall, of some processes, of the broker, and of the cores that do nothing."""
+
+    def __init__(self, processes: Sequence["subprocess.Popen[bytes]"], broker_pid: int | None) -> None:
+        self.processes = processes
+        self._workers = [psutil.Process(process.pid) for process in processes]
+        self._broker = [] if broker_pid is None else [psutil.Process(broker_pid)]
+
+    def sample(self, done: int) -> _Sample:
+        """Return all clocks."""
+        idle_s = psutil.cpu_times().idle
+        return _Sample(done, time.perf_counter(), _cpu_s(self._workers), _cpu_s(self._broker), idle_s)
+
+
+def _cpu_s(processes: Sequence[psutil.Process]) -> float:
+    return sum(times.user + times.system for times in (one.cpu_times() for one in processes))
 
 
 def _start(
@@ -100,7 +143,10 @@ def _start(
 ) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", _PROGRAM, "worker", "-c", str(config), "--stages", stage]
     log = stack.enter_context((folder / f"{config.stem}-{number}.log").open("wb"))
-    process = subprocess.Popen([*command, "--id", f"{stage}-{number}"], stdout=log, stderr=log)
+    alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # one core a worker, whatever it multiplies
+    process = subprocess.Popen([*command, "--id", f"{stage}-{number}"], stdout=log, stderr=log, env=alone)
+    # A core each: threads that hand the interpreter on would wander between cores, and from cache to cache.
+    psutil.Process(process.pid).cpu_affinity([number % (os.cpu_count() or 1)])
     stack.callback(_end, process)
     return process
 
@@ -119,20 +165,18 @@ def _follow(
     group: str,
     places: Sequence[TopicPartition],
     total: int,
-    processes: Sequence["subprocess.Popen[bytes]"],
+    look: _Look,
 ) -> tuple[_Sample, _Sample]:
     """Return the first sample with every worker at work, and the one in which everything was done."""
-    watched = [psutil.Process(process.pid) for process in processes]
     deadline = time.monotonic() + _TIMEOUT_S
     first: _Sample | None = None
     while time.monotonic() < deadline:
-        for process in processes:
+        for process in look.processes:
             if process.poll() is not None:
                 raise RuntimeError(f"{group} ended with exit code {process.returncode}")
         done = _done(admin, group, places)
-        if done > 0 and (first is not None or _members(admin, group) == len(processes)):
-            times = [one.cpu_times() for one in watched]
-            sample = _Sample(done, time.perf_counter(), sum(one.user + one.system for one in times))
+        if done > 0 and (first is not None or _members(admin, group) == len(look.processes)):
+            sample = look.sample(done)
             first = first or sample
             if done >= total:
                 return first, sample

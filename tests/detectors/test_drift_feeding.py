@@ -54,3 +54,28 @@ def test_a_value_that_is_none_is_refused():
     watches = [BettingSR(mean_low=0.9, mean_high=0.9) for _ in range(2)]
     with pytest.raises(ValueError, match="finite number"):
         feed_columns(watches, [np.zeros(100), np.append(np.zeros(99), np.nan)])
+
+
+@pytest.mark.parametrize("width", [2, 5, 130])
+def test_numbers_that_are_capped_at_different_times_are_the_same(width):
+    """Of detectors of many ages one is always due to be capped, in the middle of what is taken at once."""
+
+    def aged():
+        made = [BettingSR(mean_low=0.9, mean_high=0.9, direction="down") for _ in range(width)]
+        for age, watch in enumerate(made):
+            for _ in range(age % 7):
+                watch.update(0.9)
+        return made
+
+    columns = [np.append(np.zeros(400 - index % 3), np.ones(150)) for index in range(width)]
+    alone = aged()
+    for watch, column in zip(alone, columns, strict=True):
+        for value in column.tolist():
+            watch.update(value)
+    assert all(watch.alarm_record for watch in alone)
+    fed = feed_columns(aged(), columns)
+    assert [watch.to_state() for watch, _ in fed] == [watch.to_state() for watch in alone]
+    reached = BettingSR(mean_low=0.9, mean_high=0.9, direction="down")
+    for _ in range(400):
+        reached.update(0.0)
+    assert reached.evidence > 199.0
