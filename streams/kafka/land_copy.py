@@ -51,13 +51,16 @@ class CopiedGroup:
     async def committed(self, where: set[Where]) -> Mapping[Where, Commit | None]:
         """Return what is committed, or the copy where that is further; None where there is neither.
 
-        The copy is brought up to it first. A commit without metadata was set by hand, and holds.
+        Both are brought up to it first, the group for whoever looks at its lag. A commit without metadata
+        was set by hand, and holds.
         """
         told, kept = await asyncio.gather(self._group.committed(where), self._read(where))
         believed = {one: _further(one, at, kept.get(one)) for one, at in told.items()}
         newer = {one: at for one, at in believed.items() if at is not None and at != kept.get(one)}
         if newer:
             await self._write(newer)
+        if forgotten := {one: at for one, at in believed.items() if at is not None and at != told[one]}:
+            await self._group.commit(forgotten)
         return believed
 
 

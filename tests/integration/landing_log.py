@@ -13,9 +13,9 @@ from detectors.records.codec import Record
 from streams.kafka.envelope import Origin, seal
 from streams.kafka.errors import BrokerError
 from streams.kafka.land_worker import LandWorker
-from streams.kafka.layout import topic_name
+from streams.kafka.layout import state_name, topic_name
 from streams.kafka.topics import TopicAdmin
-from streams.kafka.transactions import Outgoing, TransactionalWriter
+from streams.kafka.transactions import Outgoing, PlainWriter, TransactionalWriter
 from streams.settings import KafkaSettings
 
 
@@ -86,3 +86,10 @@ def make_again(kafka: KafkaSettings) -> None:
 
 def set_offset(admin: KafkaAdminClient, group: str, where: TopicPartition, offset: int) -> dict[Any, Any]:
     return dict(admin.alter_group_offsets(group, {where: OffsetAndMetadata(offset, "", -1)}))
+
+
+async def forget_copy(kafka: KafkaSettings, where: TopicPartition) -> None:
+    """Remove what landing's copy of its ledger says of a partition."""
+    async with PlainWriter(kafka) as writer:
+        name = state_name("land", kafka.topic_prefix)
+        await writer.write([Outgoing(name, where.partition, None, key=where.topic.encode())])

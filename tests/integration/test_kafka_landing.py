@@ -17,7 +17,7 @@ from streams.kafka.layout import topic_name
 from streams.kafka.topics import TopicAdmin
 from streams.settings import KafkaSettings, LandSettings, Settings, WorkerSettings
 from streams.store import Store, open_store
-from tests.integration.landing_log import alter, landed, make_again, set_offset, write
+from tests.integration.landing_log import alter, forget_copy, landed, make_again, set_offset, write
 from tests.streams.clickhouse_door_world import WRITER, World, serving
 from tests.streams.landing_world import card, label
 
@@ -207,7 +207,7 @@ def test_what_a_dead_worker_began_is_repeated_exactly(settings: Settings, store:
         # As if it had died between the insert and the second commit of the last range.
         ranges = {token.split("/")[3] for token in worker_tokens}
         first, last = max(tuple(map(int, one.split("-"))) for one in ranges)
-        await worker.app.commit({where: before(Range(first, last), worker_tokens[0].split("/")[0])})
+        await worker.lander._group.commit({where: before(Range(first, last), worker_tokens[0].split("/")[0])})
         await worker.stop()
         again = LandWorker(settings, instance_id="one")
         await again.start()
@@ -248,6 +248,9 @@ def test_a_group_that_forgot_and_rows_that_are_landed_again_by_hand(settings: Se
     asyncio.run(write(settings.kafka, "labels", 0, [label(f"l{index}") for index in range(30)]))
     asyncio.run(land(30))
     alter(settings.kafka, lambda admin, group: admin.delete_group_offsets(group, [where]))
+    asyncio.run(land(30))  # goes on from the copy, and tells the group
+    alter(settings.kafka, lambda admin, group: admin.delete_group_offsets(group, [where]))
+    asyncio.run(forget_copy(settings.kafka, where))
     with pytest.raises(LedgerError, match=r"no offset for .*labels.v1/0.* --to-offset") as caught:
         asyncio.run(land(30))
     assert len(places(store, "labels")) == 30

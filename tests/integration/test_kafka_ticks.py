@@ -28,6 +28,14 @@ LABEL = Label(
 """Any record: the log does not look inside."""
 
 
+def soon(holds: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    until_s = time.monotonic() + 20.0
+    while not holds():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+
+
 class Broker:
     """Writes as the door and as scoring do: in transactions."""
 
@@ -40,6 +48,8 @@ class Broker:
         self._submissions = topic_name(SUBMISSIONS, prefix)
         self._producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{prefix}-test")
         self._producer.init_transactions()
+        self._plain = KafkaConsumer(bootstrap_servers=bootstrap)
+        self._committed = KafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed")
 
     def write(self, partition: int, *counts: int, commit: bool = True) -> None:
         """Write envelopes with so many records."""
@@ -48,16 +58,22 @@ class Broker:
             (sealed,) = seal([LABEL] * count, None)
             headers = list(sealed.headers)
             self._producer.send(self.interactions, value=sealed.value, headers=headers, partition=partition)
+        self._end(commit=commit)
+
+    def _end(self, *, commit: bool = True) -> None:
+        """End the transaction, and wait until readers see it: the broker marks its end later."""
         self._producer.flush()
         self._producer.commit_transaction() if commit else self._producer.abort_transaction()
+        topics = (self.interactions, self._state, self._doors, self._submissions)
+        places = [TopicPartition(topic, part) for topic in topics for part in range(3)]
+        soon(lambda: self._plain.end_offsets(places) == self._committed.end_offsets(places))
 
     def submit(self, partition: int, count: int) -> None:
         """Write so many submissions, as normalise does."""
         self._producer.begin_transaction()
         for at in range(count):
             self._producer.send(self._submissions, value=b"%d" % at, partition=partition)
-        self._producer.flush()
-        self._producer.commit_transaction()
+        self._end()
 
     def admit(self, partition: int, offset: int, *, more: int = 0) -> None:
         """Write the state of admit: the offset it reads next, and behind it `more` records of another."""
@@ -66,8 +82,7 @@ class Broker:
         self._producer.begin_transaction()
         for key, value in rows:
             self._producer.send(self._doors, key=key, value=value, partition=partition)
-        self._producer.flush()
-        self._producer.commit_transaction()
+        self._end()
 
     def score(self, partition: int, watermark_ms: int, offset: int, index: int = 0) -> None:
         """Write the state of scoring: how far in event time, and the place it reads next."""
@@ -77,7 +92,7 @@ class Broker:
         self._producer.begin_transaction()
         for key, value in StateRecords({}).rows(state.take_changes(), position):
             self._producer.send(self._state, key=key, value=value, partition=partition)
-        self._producer.commit_transaction()
+        self._end()
 
     def ticks(self, partition: int) -> list[Tick]:
         with KafkaConsumer(
@@ -93,7 +108,8 @@ class Broker:
         return [one for one in found if isinstance(one, Tick)]
 
     def close(self) -> None:
-        self._producer.close()
+        for client in (self._producer, self._plain, self._committed):
+            client.close()
 
 
 @pytest.fixture
@@ -131,14 +147,6 @@ def test_markers_and_aborted_records_do_not_keep_a_partition_from_being_drained(
         assert broker.ticks(0) == []
     finally:
         log.close()
-
-
-def soon(holds: Callable[[], bool]) -> None:
-    """Wait until it holds: what a transaction wrote is seen some milliseconds after its commit."""
-    until_s = time.monotonic() + 20.0
-    while not holds():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
 
 
 def test_a_submission_that_waits_for_admit_keeps_its_partition_from_a_tick(broker: Broker) -> None:

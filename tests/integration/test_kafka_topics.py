@@ -115,7 +115,7 @@ def test_the_broker_holds_what_the_settings_ask(plain: dict[str, Any]) -> None:
     [
         (
             {"partitions": 4},
-            "has partition count 3, wanted 4 (and 25 more differences): set kafka.partitions",
+            "has partition count 3, wanted 4 (and 26 more differences): set kafka.partitions",
         ),
         ({"retention_s": 60}, "has retention.ms 86400000, wanted 60000"),
         ({"max_message_bytes": 70_000}, "has max.message.bytes 2097152, wanted 70000"),

@@ -77,7 +77,9 @@ def test_a_receiver_that_hangs_delays_no_call_to_the_gateway(world, monkeypatch)
         tell(world, *DECLARED, decision(1))
         async with asyncio.timeout(15):
             await hanging.asked.wait()
-        await until(lambda: world.target.moves)
+        await until(
+            lambda: ("rollback", "VERIFYING", 2) in copies(world)
+        )  # after the call: then time goes on
         tell(world, *[status for minute in range(1, 8) for status in bucket(minute, 0.0)])
         world.now_ms += 8 * 60_000
         await until(lambda: ("rollback", "ROLLED_BACK", 3) in copies(world))
