@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +17,7 @@ STAGES = ("admit", "score", "detect", "decide", "act", "land")
 _RESTART_S = 0.3
 _POLL_S = 0.05
 _DRAIN_S = 45.0
+_LANDING_S = 4.0
 _PROGRAM = "from streams.cli import main; main()"
 
 
@@ -142,20 +143,11 @@ class Supervisor:
             self._thread.join()
         with self._lock:
             workers = list(self.workers.values())
-        for worker in workers:
-            worker.send(signal.SIGCONT)
-            worker.send(signal.SIGTERM)
-        deadline, forced = time.monotonic() + _DRAIN_S, []
-        for worker in workers:
-            if worker.process is None:
-                continue
-            try:
-                worker.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.send(signal.SIGKILL)
-                worker.process.wait()
-                forced.append(worker.name)
-        return forced
+        landing = [worker for worker in workers if worker.stage == "land"]
+        forced = _end([worker for worker in workers if worker not in landing])
+        if any(worker.alive() for worker in landing):
+            time.sleep(_LANDING_S)  # what the others said last is to land, or the audit cannot tell
+        return forced + _end(landing)
 
     def _watch(self) -> None:
         while not self._ending.wait(_POLL_S):
@@ -177,3 +169,21 @@ class Supervisor:
         if worker.wanted and now - worker.ended_s >= _RESTART_S:
             worker.ended_s = 0.0
             worker.start()
+
+
+def _end(workers: Sequence[Worker]) -> list[str]:
+    """Let `workers` drain and end; return the names of those that had to be forced."""
+    for worker in workers:
+        worker.send(signal.SIGCONT)
+        worker.send(signal.SIGTERM)
+    deadline, forced = time.monotonic() + _DRAIN_S, []
+    for worker in workers:
+        if worker.process is None:
+            continue
+        try:
+            worker.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.send(signal.SIGKILL)
+            worker.process.wait()
+            forced.append(worker.name)
+    return forced
