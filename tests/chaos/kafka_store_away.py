@@ -73,6 +73,7 @@ def run_store_away(world: World, plan: AwayPlan) -> Outcome:
         before, began_s = world.landed(), time.monotonic()
         _wait_for(sender, round((_BEFORE + _AWAY) * count))
         time.sleep(max(0.0, plan.away_s - (time.monotonic() - began_s)))
+        _wait_for_acts(world)  # a slow machine may take longer; what counts is that the store is away
         pages, moves = len(world.gateway.gateway.pages), len(world.gateway.moves())
         rows = sum(world.landed().values()) - sum(before.values())
         away_s = time.monotonic() - began_s
@@ -98,6 +99,13 @@ def _wait_for(sender: Sender, count: int) -> None:
     while sender.sent < count:
         sender.check()
         assert time.monotonic() < deadline, f"{sender.sent} of {count} sent"
+        time.sleep(0.1)
+
+
+def _wait_for_acts(world: World, within_s: float = 120.0) -> None:
+    """Wait for a page and a move, for a while: who judges complains if they do not come."""
+    deadline = time.monotonic() + within_s
+    while not (world.gateway.gateway.pages and world.gateway.moves()) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
