@@ -32,7 +32,6 @@ from streams.kafka.land_ledger import (
 from streams.kafka.land_ports import Group, Landable, LandCounts, Topic
 from streams.store_connection import StoreError
 
-_INCOMPLETE_S: Final = 60.0  # a consumer may stop to fetch a partition after a rebalance, and say nothing
 HELD_BYTES: Final = 67_108_864
 """That all partitions together may have waiting, counted as for one."""
 _LOOK_S: Final = 0.1
@@ -103,7 +102,6 @@ class Lander:
         self._bury, self._last_landed, self._accept_loss = bury, last_landed, accept_loss
         self._topic_ids = topic_ids
         self._lanes: dict[Where, Lane] = {}
-        self._incomplete_s: dict[Where, float] = {}
         self._turn = asyncio.Lock()  # held while a flush runs: partitions do not leave in the middle of one
         self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._stop_s: float | None = None
@@ -169,7 +167,6 @@ class Lander:
         while not self._is_over():
             self._fence.check()
             now_s = self.progress_s = self._clock()
-            self._check_incomplete(now_s)
             if self._due(now_s) and not self._group.leaving.is_set():
                 async with self._turn:
                     await self._flush(self._due(self._clock()))
@@ -180,13 +177,6 @@ class Lander:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(pause_s, 0.01)):
                     await self._wake.wait()
-
-    def _check_incomplete(self, now_s: float) -> None:
-        """Complain if a range to form again does not come: a new start fetches it anew."""
-        waiting = [where for where, lane in self._lanes.items() if lane.is_incomplete()]
-        self._incomplete_s = {where: self._incomplete_s.get(where, now_s) for where in waiting}
-        if any(now_s - since_s > _INCOMPLETE_S for since_s in self._incomplete_s.values()):
-            raise LedgerError(f"landing: {waiting[0][0]}: a range to repeat does not come: start again")
 
     def stop(self, within_s: float) -> None:
         """Let :meth:`run` end when all that arrived has landed, or after `within_s` seconds."""
