@@ -18,7 +18,7 @@ def main() -> int:
     # SIGTERM ends it as Ctrl-C does: in good order.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with LocalBroker(chosen.directory, port=chosen.port) as broker:
+        with LocalBroker(chosen.directory, port=chosen.port, lasting=True) as broker:
             print(f"kafka  {broker.bootstrap}  (data and log: {chosen.directory}; Ctrl-C ends it)")  # noqa: T201
             print("one broker cannot replicate; in Plumbline's configuration:")  # noqa: T201
             print(f'  [kafka]\n  bootstrap = "{broker.bootstrap}"\n  replication = 1', flush=True)  # noqa: T201

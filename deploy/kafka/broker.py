@@ -68,6 +68,9 @@ class LocalBroker:
         The Java heap, in MiB.
     jars
         The folder of jars; by default :func:`resolve_jars` finds or makes it at the first start.
+    lasting
+        Whether it is to run for long. Otherwise its code is compiled quickly, and runs slower in the end: to
+        compile it well takes a third of a core for the first minutes.
 
     Notes
     -----
@@ -84,7 +87,9 @@ class LocalBroker:
         properties: Mapping[str, str] | None = None,
         heap_mb: int = 512,
         jars: Path | None = None,
+        lasting: bool = False,
     ) -> None:
+        self._compilers = [] if lasting else ["-XX:TieredStopAtLevel=1"]
         self._directory, self._access, self._heap_mb = directory.absolute(), access, heap_mb
         self._fixed_port, self._jars = port, jars
         self._properties = dict(properties or {})
@@ -218,7 +223,8 @@ class LocalBroker:
             raise
 
     def _java(self, jars: Path) -> list[str]:
-        return ["java", f"-Xmx{self._heap_mb}m", "-XX:+ExitOnOutOfMemoryError", "-cp", f"{jars}/*"]
+        limits = [f"-Xmx{self._heap_mb}m", "-XX:+ExitOnOutOfMemoryError"]
+        return ["java", *limits, *self._compilers, "-cp", f"{jars}/*"]
 
     def _write_configuration(self) -> Path:
         client, certificate, controller = self._known_ports()

@@ -320,7 +320,7 @@ class ConsumerApp:
     async def bounds(self, places: Collection[Where]) -> dict[Where, tuple[int, int]]:
         """Return by partition the first offset that the log still has, and the end of what is committed.
 
-        All are asked for at once, for a request waits behind a fetch, up to a quarter of a second.
+        All are asked for at once, for a request waits behind a fetch.
         """
         tps = [TopicPartition(*where) for where in places]
         found = await self._in_thread(thread_of(self._app).bounds_of(tps)) if tps else {}

@@ -164,7 +164,7 @@ def main() -> int:
         folder = Path(name)
         wanted = 1 if ONLY == ["scorecards"] else max(9_000, round(54_000 * SCALE))
         interactions = make_interactions(wanted)
-        with LocalBroker(folder / "broker", heap_mb=1_024) as broker:
+        with LocalBroker(folder / "broker", heap_mb=1_024, lasting=True) as broker:
             lines = bench_transport(broker.bootstrap, interactions) if "transport" in ONLY else []
             lines += bench_score(folder, broker, interactions) if "score" in ONLY else []
             lines += bench_scorecards(folder, broker) if "scorecards" in ONLY else []

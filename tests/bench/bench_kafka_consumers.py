@@ -7,6 +7,7 @@ Times begin with the first record, so that joining a group costs nobody anything
 import asyncio
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -82,9 +83,10 @@ def read_stock(bootstrap: str, topic: str, partitions: int, count: int) -> Taken
     """Read with Faust as it comes, event by event."""
     watch = Watch(count)
 
-    async def run() -> None:
+    async def run(folder: str) -> None:
         app = faust.App(
             f"bench-stock-{os.getpid()}",
+            datadir=folder,
             broker=f"kafka://{bootstrap}",
             store="memory://",
             web_enabled=False,
@@ -108,7 +110,8 @@ def read_stock(bootstrap: str, topic: str, partitions: int, count: int) -> Taken
         await app.stop()
 
     results: list[Taken] = []
-    asyncio.run(run())
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(folder))
     return results[0]
 
 

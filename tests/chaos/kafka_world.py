@@ -106,8 +106,9 @@ class World:
         *,
         counts: Mapping[str, int] | None = None,
         lateness_share: float = LATENESS_SHARE,
+        lasting: bool = False,
     ) -> None:
-        self.folder, self.load = folder, load
+        self.folder, self.load, self._lasting = folder, load, lasting
         self._counts = dict(counts or COUNTS)
         self._lateness_share = lateness_share
         self.config = folder / "plumbline.toml"
@@ -133,7 +134,7 @@ class World:
         os.environ["PLUMBLINE_CHAOS_WRITER"] = WRITER
         self.gateway = self._stack.enter_context(GatewayThread(self.folder, seed=self.load.seed))
         self.gateway.gateway.set_shares({"2.3": 1.0 - SHARE, "2.4": SHARE})
-        self.broker = self._stack.enter_context(LocalBroker(self.folder / "broker"))
+        self.broker = self._stack.enter_context(LocalBroker(self.folder / "broker", lasting=self._lasting))
         self.store = StoreProcess(self.folder / "store", free_port())
         self.spool = self._stack.enter_context(SmallDisk(self.folder / "spool", megabytes=64))
         self._stack.enter_context(self.store.disk)

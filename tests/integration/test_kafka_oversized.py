@@ -11,9 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaProducer
 from kafka import errors as kafka_errors
-from kafka.admin import ConfigResource, ConfigResourceType
 
 from streams.kafka.dead_letters import LEFT_BEHIND, read_dead_letter
 from streams.kafka.envelope import read_records
@@ -21,6 +20,7 @@ from streams.kafka.layout import dead_letter_name, topic_name
 from streams.kafka.topics import TopicAdmin
 from streams.settings import KafkaSettings
 from tests.integration.reading import read_topic
+from tests.integration.shrinking import shrink
 
 pytestmark = pytest.mark.xdist_group("kafka")
 GOOD = msgspec.json.encode(
@@ -111,9 +111,7 @@ def test_a_refused_output_ends_the_worker_with_one_line_and_nothing_beside(
     with admit_worker(kafka, tmp_path) as worker:
         send(kafka, GOOD)
         assert until_admitted(kafka, worker) == ["hi"]
-        with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as client:
-            small = {"max.message.bytes": "1000"}
-            client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, interactions, small)])
+        shrink(kafka.bootstrap, interactions, 1_000)
         noise = random.Random(7).randbytes(50_000).hex()
         send(kafka, msgspec.json.encode({**msgspec.json.decode(GOOD), "id": "2", "prompt": noise}))
         assert worker.wait(60) == 1

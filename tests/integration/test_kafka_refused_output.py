@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
 
 from streams.kafka.errors import BrokerError
 from streams.kafka.layout import state_name, topic_name
 from streams.kafka.topics import TopicAdmin
 from streams.kafka.transactions import Outgoing, PlainWriter, TransactionalWriter, read_partitions
 from streams.settings import KafkaSettings
+from tests.integration.shrinking import shrink
 
 pytestmark = pytest.mark.xdist_group("kafka")
 
@@ -28,9 +27,7 @@ def kafka(kafka_bootstrap: str, topic_prefix: str) -> KafkaSettings:
     with TopicAdmin(settings) as admin:
         admin.create()
     decisions = topic_name("decisions", topic_prefix)
-    with KafkaAdminClient(bootstrap_servers=kafka_bootstrap) as client:
-        small = {"max.message.bytes": "100000"}
-        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, decisions, small)])
+    shrink(kafka_bootstrap, decisions, 100_000)
     return settings
 
 
