@@ -7,25 +7,30 @@ fork, and in exactly one process.
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
 from deploy.migrations import LEDGER, migrations
+from streams.store_again import complete
 from streams.store_connection import (
     StoreError,
     connect_embedded,
     connect_server,
     raise_open_files,
-    rinse,
     translated,
     writable,
 )
-from streams.store_raw import RawLimits, RawReader, insert_block
+from streams.store_disk import Disk
+from streams.store_raw import RawError, RawLimits, RawReader, insert_block
+from streams.store_reader import Reader
 
 __all__ = ["INSERT_SETTINGS", "Reader", "Store", "StoreError", "open_reader", "open_store"]
 
+_UNFORESEEN = 1002  # an unknown outcome, to whoever asks over the door
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 INSERT_SETTINGS = {
     "async_insert": 0,  # newer engines default to 1, which answers before the rows are stored
@@ -70,13 +75,13 @@ def open_store(
         raise StoreError(f"database {database!r}: lower-case letters, digits and underscores only")
     if dsn:
         return Store(
-            lambda: connect_server(dsn, password, timeout_s=timeout_s), database=database, embedded=False
+            lambda: connect_server(dsn, password, timeout_s=timeout_s), database=database, directory=None
         )
     if path is None:
         raise StoreError("the embedded store needs a directory; set data_dir or [land] dsn")
     raise_open_files()
     directory = writable(path)
-    return Store(lambda: connect_embedded(directory), database=database, embedded=True)
+    return Store(lambda: connect_embedded(directory), database=database, directory=directory)
 
 
 class Store:
@@ -86,10 +91,10 @@ class Store:
     Use :func:`open_store`.
     """
 
-    def __init__(self, connect: Callable[[], Client], *, database: str, embedded: bool) -> None:
+    def __init__(self, connect: Callable[[], Client], *, database: str, directory: Path | None) -> None:
         self._connect = connect
         self._database = database
-        self._embedded = embedded
+        self._embedded = directory is not None
         self._lock = threading.Lock()
         self._types: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._readers: list[Reader | RawReader] = []
@@ -99,6 +104,8 @@ class Store:
             self._client.command(f"CREATE DATABASE IF NOT EXISTS {database} ENGINE = Atomic")
             self._client.database = database
             self._insert_settings = self._known_settings(INSERT_SETTINGS)
+        # The disk of a server is its own affair.
+        self._disk = None if directory is None else Disk(self._client, directory, database)
 
     def migrate(self) -> list[int]:
         """Bring the schema up to date and return the versions applied now (none when it was).
@@ -141,8 +148,7 @@ class Store:
     def insert(self, table: str, columns: Mapping[str, Sequence[Any]], *, token: str) -> int:
         """Store rows given by column, once per `token`, and return their number.
 
-        The rows are on disk when this returns. The same token again stores nothing: after an error of
-        unknown outcome, repeat the identical call.
+        The rows are on disk when this returns. After an error or a crash, call :meth:`complete`.
 
         Parameters
         ----------
@@ -158,17 +164,43 @@ class Store:
         StoreError
             If the rows were refused or the outcome is unknown.
         """
-        if not _NAME.match(table):
-            raise StoreError(f"no table is called {table!r}")
-        names = tuple(columns)
-        rows = len(columns[names[0]]) if names else 0
-        if rows == 0:
-            return 0
-        with self._lock, translated(f"insert into {table}"):
-            client = self._alive()
-            key = (table, names)
-            if key not in self._types:
-                self._types[key] = client.create_insert_context(table, column_names=list(names)).column_types
+        rows = _count_rows(table, columns)
+        if rows:
+            with self._lock, translated(f"insert into {table}"):
+                self._send(table, columns, token)
+        return rows
+
+    def complete(self, table: str, columns: Mapping[str, Sequence[Any]], *, token: str) -> int:
+        """Store the rows of an insert that may have been done, or half done; return their number.
+
+        What is there is not stored again, whatever the engine remembers of the token, and what is missing is
+        stored although it may remember it. Nobody else may insert rows of these places meanwhile.
+
+        Parameters
+        ----------
+        table, columns, token
+            As they were given to :meth:`insert`.
+
+        Raises
+        ------
+        StoreError
+            If the rows were refused or the outcome is unknown.
+        """
+        rows = _count_rows(table, columns)
+        if rows:
+            with self._lock, translated(f"insert into {table}"):
+                if self._disk is not None:
+                    self._disk.recover(table)
+                send = partial(self._send, table)
+                complete(self._alive(), table, columns, token=token, send=send)
+        return rows
+
+    def _send(self, table: str, columns: Mapping[str, Sequence[Any]], token: str) -> None:
+        client, names = self._alive(), tuple(columns)
+        key = (table, names)
+        if key not in self._types:
+            self._types[key] = client.create_insert_context(table, column_names=list(names)).column_types
+        with self._inserting(table):
             client.insert(
                 table,
                 [columns[name] for name in names],
@@ -177,7 +209,6 @@ class Store:
                 column_oriented=True,
                 settings={**self._insert_settings, "insert_deduplication_token": token},
             )
-        return rows
 
     def reader(self, *, max_execution_s: float = 0.0) -> "Reader":
         """Return a new handle that can read tables and nothing else; the store closes it.
@@ -243,9 +274,15 @@ class Store:
         with self._lock:
             client = self._alive()
             merged = {**self._insert_settings, **settings}
-            return insert_block(
-                client, f"`{self._database}`.`{table}`", names, block, form=form, settings=merged
-            )
+            where = f"`{self._database}`.`{table}`"
+            try:
+                with self._inserting(table):
+                    return insert_block(client, where, names, block, form=form, settings=merged)
+            except StoreError as error:
+                raise RawError(error.code or _UNFORESEEN, str(error)) from error
+
+    def _inserting(self, table: str) -> AbstractContextManager[None]:
+        return nullcontext() if self._disk is None else self._disk.inserting(table)
 
     def define(self, statement: str) -> None:
         """Run one of our own DDL statements again, as :meth:`migrate` would."""
@@ -275,6 +312,12 @@ class Store:
         return {name: value for name, value in wanted.items() if name in known}
 
 
+def _count_rows(table: str, columns: Mapping[str, Sequence[Any]]) -> int:
+    if not _NAME.match(table):
+        raise StoreError(f"no table is called {table!r}")
+    return len(next(iter(columns.values()))) if columns else 0
+
+
 def open_reader(*, dsn: str, password: str = "", database: str = "plumbline") -> "Reader":
     """Return a handle that only reads the server at `dsn`, or the door of an embedded store.
 
@@ -289,40 +332,3 @@ def open_reader(*, dsn: str, password: str = "", database: str = "plumbline") ->
     client.database = database
     client.set_client_setting("readonly", 1)
     return Reader(client)
-
-
-class Reader:
-    """A read-only handle; calls from several threads take turns."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._lock = threading.Lock()
-        self._failed = False
-
-    def query(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the rows of `sql`, each as a dict by column name.
-
-        Parameters
-        ----------
-        sql
-            One SELECT with ``{name:Type}`` placeholders.
-        parameters
-            Their values, bound by the engine, never pasted into the text.
-
-        Raises
-        ------
-        StoreError
-            If the engine refuses the query; the text holds its code, not its message, which may quote
-            stored text.
-        """
-        with self._lock, translated("query"):
-            if self._failed:
-                rinse(self._client)
-            self._failed = True
-            rows = list(self._client.query(sql, parameters=dict(parameters)).named_results())
-            self._failed = False
-            return rows
-
-    def close(self) -> None:
-        """Close the handle."""
-        self._client.close()

@@ -20,9 +20,10 @@ _OPEN_FILES = 4096
 _BAD_START = 36
 _RINSES = 3
 _CLEAN = "clean"
+FULL = 243
 _REMEDIES = {
     76: "another process has this store open; stop it, or point data_dir elsewhere",
-    243: "the disk is full; free space, nothing of this batch was stored",
+    FULL: "the disk is full; free space, nothing of this batch was stored",
     516: "the server refused the user or password; check [land] dsn and password_env",
     722: "the store's metadata is broken; move the directory away and start again",
 }
@@ -68,7 +69,7 @@ def _store_error(doing: str, error: Exception) -> StoreError:
     codes = [int(found) for found in _CODE.findall(str(error))]
     code = next((found for found in codes if found in _REMEDIES), codes[0] if codes else None)
     if code in _REMEDIES:
-        return _known_failure(doing, code)
+        return known_failure(doing, code)
     if code is not None:
         return StoreError(f"cannot {doing}: ClickHouse error {code}", code=code)
     kind = type(error).__name__
@@ -85,7 +86,8 @@ def _never_left(error: BaseException | None) -> bool:
     return False
 
 
-def _known_failure(doing: str, code: int) -> StoreError:
+def known_failure(doing: str, code: int) -> StoreError:
+    """Return the error of a cause with a known remedy, by the engine's code."""
     return StoreError(f"cannot {doing}: {_REMEDIES[code]}", code=code)
 
 
@@ -98,7 +100,7 @@ def connect_embedded(directory: Path) -> Client:
         failure = _store_error(doing, error)
         if failure.code == _BAD_START:
             # The engine tells the cause on its standard error only, so look at its lock.
-            failure = _known_failure(doing, 76 if _is_locked(directory / "status") else 722)
+            failure = known_failure(doing, 76 if _is_locked(directory / "status") else 722)
         raise failure from None
 
 

@@ -1,9 +1,9 @@
 """Landing: copies of every record in the store, each exactly once.
 
 The range of a batch is written to the journal *before* the insert and marked done *after* it. A process that
-dies in between re-forms exactly that range and inserts it again under the same deduplication token, which
-the store then recognises. Tokens begin with the journal's own id: a new journal over an old store must not be
-taken for a repetition.
+dies in between re-forms exactly that range and lets the store complete it: what is there is found by reading,
+and only what is not is inserted. Tokens begin with the journal's own id: a new journal over an old store must
+not be taken for a repetition.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,11 @@ class Landable(Protocol):
     """What landing needs of a store."""
 
     def insert(self, table: str, columns: Mapping[str, list[Any]], *, token: str) -> int:
-        """Insert rows; the same `token` twice inserts once."""
+        """Insert rows that nobody has tried to insert."""
+        ...
+
+    def complete(self, table: str, columns: Mapping[str, list[Any]], *, token: str) -> int:
+        """Insert those of the rows that are not there; somebody has tried to insert them under `token`."""
         ...
 
 
@@ -64,13 +68,13 @@ class Lander:
         return carried
 
     def _land(self, topic: str, first_id: int, last_id: int, phase: str) -> int:
-        if phase == "before":  # the outcome of this insert is unknown: repeat it as it was
-            self._insert(topic, first_id, last_id)
+        if phase == "before":  # the outcome of this insert is unknown
+            self._insert(topic, first_id, last_id, tried=True)
         rows = self._journal.read_topic(topic, last_id, self._batch, max_bytes=BATCH_BYTES)
         self.filled |= len(rows) >= self._batch or sum(row.size for row in rows) >= BATCH_BYTES
         if rows:
             self._mark(topic, rows[0].row_id, rows[-1].row_id, "before")
-            self._insert(topic, rows[0].row_id, rows[-1].row_id)
+            self._insert(topic, rows[0].row_id, rows[-1].row_id, tried=False)
         return len(rows)
 
     def lag(self) -> dict[str, int]:
@@ -79,14 +83,13 @@ class Lander:
         query = "SELECT count(*) FROM records WHERE topic = ? AND id > ?"
         return {topic: self._journal.select(query, (topic, landed.get(topic, 0)))[0][0] for topic in LANDED}
 
-    def _insert(self, topic: str, first_id: int, last_id: int) -> None:
+    def _insert(self, topic: str, first_id: int, last_id: int, *, tried: bool) -> None:
+        store = self._store.complete if tried else self._store.insert
         rows = self._journal.read_topic(topic, first_id - 1, 2**31, last_id=last_id)
         kind = LANDED[topic]
         records = [(row.partition, row.offset, row.record) for row in rows if isinstance(row.record, kind)]
         for table, columns in rows_of(records).items():
-            self._store.insert(
-                table, columns, token=f"{self._journal.journal_id}/{topic}/{first_id}-{last_id}/{table}"
-            )
+            store(table, columns, token=f"{self._journal.journal_id}/{topic}/{first_id}-{last_id}/{table}")
         self._mark(topic, first_id, last_id, "after")
 
     def _mark(self, topic: str, first_id: int, last_id: int, phase: str) -> None:

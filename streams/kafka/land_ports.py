@@ -16,7 +16,11 @@ class Landable(Protocol):
     """What landing needs of a store."""
 
     def insert(self, table: str, columns: Columns, *, token: str) -> int:
-        """Insert rows; the same `token` twice inserts once."""
+        """Insert rows that nobody has tried to insert."""
+        ...
+
+    def complete(self, table: str, columns: Columns, *, token: str) -> int:
+        """Insert those of the rows that are not there; somebody has tried to insert them under `token`."""
         ...
 
     def answers(self) -> bool:

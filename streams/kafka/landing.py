@@ -2,15 +2,17 @@
 
 The consumer group's own commits are the ledger (:mod:`streams.kafka.land_ledger`): a range is committed as
 begun, inserted under a token that names it, and committed as done. Whoever owns the partition after a crash
-forms exactly that range again and inserts it under the same token, which the store recognises. A store that
-is away, or refuses, is asked again with the identical range; an insert whose outcome nobody knows ends the
-process, and what was begun is repeated by the next.
+forms exactly that range again and lets the store complete it: what is there is found by reading, and only
+what is not is inserted, under the same token. A store that is away, or refuses, is asked again with the
+identical range; an insert whose outcome nobody knows ends the process, and what was begun is completed by the
+next.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from streams.kafka.dead_letters import RawOutput, bury, dead_letter_record
@@ -302,7 +304,8 @@ class Lander:
     async def _insert(self, lane: Lane, batch: Batch) -> bool:
         """Return whether all of `batch` is stored; if not, it must be repeated as it is."""
         try:
-            await asyncio.to_thread(self._store_tables, batch)
+            tried = lane.failures > 0 or lane.unfinished is not None
+            await asyncio.to_thread(partial(self._store_tables, batch, tried=tried))
         except StoreError as error:
             if error.outcome == "unknown":
                 raise
@@ -312,12 +315,14 @@ class Lander:
         await self._bury_unreadable(lane, batch)
         return True
 
-    def _store_tables(self, batch: Batch) -> None:
+    def _store_tables(self, batch: Batch, *, tried: bool) -> None:
+        """Insert what is left of `batch`; if it was `tried` before, parts of it may be there."""
+        store = self._store.complete if tried else self._store.insert
         topic = self._topics[batch.where[0]]
         for table in tuple(batch.tables):
             token = token_of(topic.topic_id, batch.where, batch.range, table)
             self._fence.check()
-            rows = self._store.insert(table, batch.tables[table], token=token)
+            rows = store(table, batch.tables[table], token=token)
             self.counts.rows[table] = self.counts.rows.get(table, 0) + rows
             del batch.tables[table]  # so that a refusal of the next table does not repeat this one
 

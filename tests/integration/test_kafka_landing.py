@@ -132,8 +132,14 @@ class Dying:
         return self.store.answers()
 
     def insert(self, table: str, columns: Any, *, token: str) -> int:
+        return self.put(self.store.insert, table, columns, token)
+
+    def complete(self, table: str, columns: Any, *, token: str) -> int:
+        return self.put(self.store.complete, table, columns, token)
+
+    def put(self, put: Any, table: str, columns: Any, token: str) -> int:
         self.calls += 1
-        rows = self.store.insert(table, columns, token=token) if self.calls < 3 or self.applied else 0
+        rows: int = put(table, columns, token=token) if self.calls < 3 or self.applied else 0
         if self.calls >= 3:
             raise OSError("the machine is gone")
         return rows

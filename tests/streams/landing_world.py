@@ -51,11 +51,12 @@ def feedback(name: str) -> Feedback:
 
 @dataclass
 class FakeStore:
-    """Keeps physical rows; the same token stores once. `faults` says what comes of the next inserts."""
+    """Keeps physical rows. `faults` says what comes of the next inserts; what was tried must be completed."""
 
     faults: Iterator[str] = field(default_factory=lambda: iter(()))
     rows: list[tuple[str, str, int, int]] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
+    tried: set[str] = field(default_factory=set)
     away: bool = False
     refuses: str = ""
     gate: threading.Event | None = None
@@ -65,6 +66,11 @@ class FakeStore:
         return not self.away
 
     def insert(self, table: str, columns: Mapping[str, Sequence[Any]], *, token: str) -> int:
+        assert token not in self.tried, "what was tried must be completed"
+        return self.complete(table, columns, token=token)
+
+    def complete(self, table: str, columns: Mapping[str, Sequence[Any]], *, token: str) -> int:
+        self.tried.add(token)
         fault = next(self.faults, "ok")
         if self.gate is not None:
             self.inside.set()

@@ -60,7 +60,13 @@ class Lossy:
         self.store, self.calls = store, 0
 
     def insert(self, table: str, columns: Any, *, token: str) -> int:
-        rows = self.store.insert(table, columns, token=token)
+        return self.put(self.store.insert, table, columns, token)
+
+    def complete(self, table: str, columns: Any, *, token: str) -> int:
+        return self.put(self.store.complete, table, columns, token)
+
+    def put(self, put: Any, table: str, columns: Any, token: str) -> int:
+        rows: int = put(table, columns, token=token)
         self.calls += 1
         if self.calls % 3 == 0:
             raise StoreError("cannot insert: the answer was lost")

@@ -61,12 +61,18 @@ class Flaky:
         self.store, self.plan = store, plan
 
     def insert(self, table, columns, *, token):
+        return self.put(self.store.insert, table, columns, token)
+
+    def complete(self, table, columns, *, token):
+        return self.put(self.store.complete, table, columns, token)
+
+    def put(self, put, table, columns, token):
         end = self.plan.pop(0) if self.plan else None
         if end == "refused":
             raise StoreError("cannot insert: ClickHouse error 252", code=252)
         if end == "away":
             raise StoreError("cannot insert: ConnectionError")
-        rows = self.store.insert(table, columns, token=token)
+        rows = put(table, columns, token=token)
         if end == "applied":
             raise StoreError("cannot insert: the answer was lost")
         if end == "killed":
@@ -110,7 +116,7 @@ def test_everything_lands_once(journal, store, plan):
 
 def test_a_process_that_dies_between_mark_and_insert_repeats_its_range(journal, store, monkeypatch):
     lander = Lander(journal, store, batch=25)
-    monkeypatch.setattr(lander, "_insert", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(lander, "_insert", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         lander.land_once()
     assert counts(store) == (0, 0)
@@ -122,6 +128,10 @@ def test_a_process_that_dies_between_mark_and_insert_repeats_its_range(journal, 
         def insert(self, table, columns, *, token):
             calls.append(token)
             return store.insert(table, columns, token=token)
+
+        def complete(self, table, columns, *, token):
+            calls.append(token)
+            return store.complete(table, columns, token=token)
 
     # More records and another batch size must not change the range that is repeated.
     journal.admit(entries(COUNT + 20))

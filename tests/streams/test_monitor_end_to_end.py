@@ -113,17 +113,17 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    original, away = Store.insert, threading.Event()
+    original, away = Store._send, threading.Event()
     refused: list[str] = []
 
-    def insert(self: Store, table: str, columns: Any, *, token: str) -> int:
+    def send_rows(self: Store, table: str, columns: Any, token: str) -> None:
         if away.is_set():
             refused.append(table)
             raise StoreError("cannot insert: ConnectionError")
-        return original(self, table, columns, token=token)
+        original(self, table, columns, token)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Store, "insert", insert)
+    patch.setattr(Store, "_send", send_rows)
     running = Running(settings_in(tmp_path_factory.mktemp("monitor")))
     running.start()
     away.set()

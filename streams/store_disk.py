@@ -1,0 +1,111 @@
+"""What a full disk does to the embedded engine, and how its inserts are kept from lying about it.
+
+Measured of ClickHouse 26.9 (chDB 4.4), on tmpfs and on ext4: an insert during which the disk becomes full may
+leave a part in use all of whose files are empty, whether the engine answers that it failed or that the rows
+are stored. The table cannot be read from then on, and at the next start the engine sets the part aside: the
+rows are gone. So nothing is inserted into a disk that is nearly full, and no insert is over before the parts
+that it left were looked at.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error as ClickHouseError
+
+from streams.store_connection import FULL, StoreError, known_failure
+
+RESERVE_BYTES: Final = 67_108_864
+"""What must be free before an insert; several times what one takes."""
+_PART: Final = re.compile(r"[0-9a-z-]+_[0-9]+_[0-9]+_[0-9]+(_[0-9]+)?")
+# Of one block. The engine collapses it as it comes (level 1) or does not; a merge spans several.
+_INSERTED: Final = re.compile(r"^[0-9a-z-]+_([0-9]+)_\1_[01]$")
+_LAST_WRITTEN: Final = "checksums.txt"
+
+
+class Disk:
+    """The folder of an engine in this process.
+
+    Parameters
+    ----------
+    client
+        Of the engine.
+    directory
+        Of the engine.
+    database
+        Where the tables are.
+    """
+
+    def __init__(self, client: Client, directory: Path, database: str) -> None:
+        self._client, self._directory, self._database = client, directory, database
+        self._folders: dict[str, Path] = {}
+        self._whole: dict[str, set[str]] = {}  # parts that were looked at, by table
+        self._damaged: set[str] = set()  # tables with empty parts
+
+    @contextmanager
+    def inserting(self, table: str) -> Iterator[None]:
+        """Let one insert into `table` happen only if there is room, and fail if there was not.
+
+        Raises
+        ------
+        StoreError
+            If the disk is full: nothing of this insert is stored then. If a merge left an empty part, the
+            process must end: what the part was made of is found at the next start.
+        """
+        if shutil.disk_usage(self._directory).free < RESERVE_BYTES:
+            raise known_failure(f"insert into {table}", FULL)
+        self.recover(table)
+        try:
+            yield
+        finally:
+            damaged = self._set_aside(table)
+        if damaged:
+            raise known_failure(f"insert into {table}", FULL)
+
+    def recover(self, table: str) -> None:
+        """Make `table` readable again, if an insert has damaged it; raises StoreError if that fails."""
+        if table in self._damaged:
+            self._set_aside(table)
+
+    def _set_aside(self, table: str) -> int:
+        """Detach the new parts without content, as the engine would at its next start; return how many."""
+        folder = self._folder_of(table)
+        parts = {entry.name for entry in folder.iterdir() if _PART.fullmatch(entry.name)}
+        damaged = [name for name in parts - self._whole.get(table, set()) if _is_empty(folder / name)]
+        self._whole[table] = parts.difference(damaged)
+        if damaged:
+            self._damaged.add(table)
+            self._detach(table, damaged)
+        self._damaged.discard(table)
+        return len(damaged)
+
+    def _detach(self, table: str, parts: Sequence[str]) -> None:
+        for name in parts:
+            if not _INSERTED.search(name):
+                raise StoreError(f"a full disk damaged {table} in a merge: free space, start again at once")
+            try:
+                self._client.command(f"ALTER TABLE `{self._database}`.`{table}` DETACH PART '{name}'")
+            except ClickHouseError as error:  # this takes some room as well
+                raise known_failure(f"insert into {table}", FULL) from error
+
+    def _folder_of(self, table: str) -> Path:
+        if table not in self._folders:
+            sql = (
+                "SELECT data_paths[1] FROM system.tables "
+                "WHERE database = {database:String} AND name = {table:String}"
+            )
+            asked = {"database": self._database, "table": table}
+            ((folder,),) = self._client.query(sql, parameters=asked).result_rows
+            self._folders[table] = Path(folder)
+        return self._folders[table]
+
+
+def _is_empty(part: Path) -> bool:
+    try:
+        return (part / _LAST_WRITTEN).stat().st_size == 0
+    except FileNotFoundError:
+        return False  # merged into another meanwhile
