@@ -42,8 +42,7 @@ class Disk:
 
     def __init__(self, client: Client, directory: Path, database: str) -> None:
         self._client, self._directory, self._database = client, directory, database
-        self._folders: dict[str, Path] = {}
-        self._whole: dict[str, set[str]] = {}  # parts that were looked at, by table
+        self._whole: dict[Path, set[str]] = {}  # parts that were looked at, by folder
         self._damaged: set[str] = set()  # tables with empty parts
 
     @contextmanager
@@ -73,10 +72,11 @@ class Disk:
 
     def _set_aside(self, table: str) -> int:
         """Detach the new parts without content, as the engine would at its next start; return how many."""
-        folder = self._folder_of(table)
+        # A link: tables are dropped, made and exchanged.
+        folder = (self._directory / "data" / self._database / table).resolve()
         parts = {entry.name for entry in folder.iterdir() if _PART.fullmatch(entry.name)}
-        damaged = [name for name in parts - self._whole.get(table, set()) if _is_empty(folder / name)]
-        self._whole[table] = parts.difference(damaged)
+        damaged = [name for name in parts - self._whole.get(folder, set()) if _is_empty(folder / name)]
+        self._whole[folder] = parts.difference(damaged)
         if damaged:
             self._damaged.add(table)
             self._detach(table, damaged)
@@ -91,17 +91,6 @@ class Disk:
                 self._client.command(f"ALTER TABLE `{self._database}`.`{table}` DETACH PART '{name}'")
             except ClickHouseError as error:  # this takes some room as well
                 raise known_failure(f"insert into {table}", FULL) from error
-
-    def _folder_of(self, table: str) -> Path:
-        if table not in self._folders:
-            sql = (
-                "SELECT data_paths[1] FROM system.tables "
-                "WHERE database = {database:String} AND name = {table:String}"
-            )
-            asked = {"database": self._database, "table": table}
-            ((folder,),) = self._client.query(sql, parameters=asked).result_rows
-            self._folders[table] = Path(folder)
-        return self._folders[table]
 
 
 def _is_empty(part: Path) -> bool:

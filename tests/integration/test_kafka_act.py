@@ -89,6 +89,10 @@ async def until(fact: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
+def told(runner: ActRunner) -> dict[str, dict[tuple[str, ...], float]]:
+    return {one.name: dict(one.values) for one in WorkerVitals([runner], stuck_after_s=60).read()}
+
+
 WHOLE = [
     ("page", "DELIVERED", 1),
     ("page", "DELIVERED", 1),
@@ -112,13 +116,14 @@ def test_a_decision_becomes_a_verified_rollback_across_restarts_and_is_copied_on
         place.now_ms += 8 * 60_000
         async with place.running() as runner:
             await until(lambda: runner.machine.acts()[0].state == "ROLLED_BACK")
-            await until(lambda: runner.copies.written >= 2)
-            await until(lambda: len(place.pager.got) == 2)
+            async with asyncio.timeout(30):  # a page got is not yet a page noted, nor one copied
+                while await asyncio.to_thread(place.kinds) != WHOLE:
+                    await asyncio.sleep(0.1)
+            assert len(place.pager.got) == 2
             await until(lambda: runner.read().ends)
-            told = {one.name: dict(one.values) for one in WorkerVitals([runner], stuck_after_s=60).read()}
-            assert told["acts"] == {("open",): 0.0, ("failed",): 0.0}
+            await until(lambda: told(runner)["acts"] == {("open",): 0.0, ("failed",): 0.0})
             await until(lambda: not runner.read().look.behind)  # markers at the end are nothing to read
-            assert told["actions_copied"]["act",] >= 2
+            assert told(runner)["actions_copied"]["act",] >= 2
             assert WorkerVitals([runner], stuck_after_s=60).ready().problems == {}
         async with place.running() as runner:  # and nothing again
             await until(lambda: runner.intake.places.get(0))

@@ -156,7 +156,7 @@ def empty_files(store: Store, table: str) -> None:
     parts = f"system.parts WHERE active AND table = '{table}'"
     sql = f"SELECT path FROM {parts} ORDER BY max_block_number DESC, level LIMIT 1"  # noqa: S608
     (path,) = store._client.query(sql).result_rows[0]
-    store._disk._whole.pop(table, None)  # type: ignore[union-attr] # look at it again
+    store._disk._whole.clear()  # type: ignore[union-attr] # look at it again
     for file in Path(path).iterdir():
         file.write_bytes(b"")
 
