@@ -7,7 +7,7 @@ fork, and in exactly one process.
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -280,6 +280,15 @@ class Store:
                     return insert_block(client, where, names, block, form=form, settings=merged)
             except StoreError as error:
                 raise RawError(error.code or _UNFORESEEN, str(error)) from error
+
+    def recover(self) -> None:
+        """Make tables readable that a full disk has damaged, where there is room to; else does nothing."""
+        if self._disk is None or not self._disk.damaged:
+            return
+        with self._lock:
+            for table in tuple(self._disk.damaged):
+                with suppress(StoreError):
+                    self._disk.recover(table)
 
     def _inserting(self, table: str) -> AbstractContextManager[None]:
         return nullcontext() if self._disk is None else self._disk.inserting(table)

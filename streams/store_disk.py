@@ -38,12 +38,17 @@ class Disk:
         Of the engine.
     database
         Where the tables are.
+
+    Attributes
+    ----------
+    damaged
+        Tables with empty parts that could not be set aside yet: there was no room even for that.
     """
 
     def __init__(self, client: Client, directory: Path, database: str) -> None:
         self._client, self._directory, self._database = client, directory, database
-        self._whole: dict[Path, set[str]] = {}  # parts that were looked at, by folder
-        self._damaged: set[str] = set()  # tables with empty parts
+        self._whole: dict[str, tuple[Path, set[str]]] = {}  # a table's folder, and the parts looked at
+        self.damaged: set[str] = set()
 
     @contextmanager
     def inserting(self, table: str) -> Iterator[None]:
@@ -67,21 +72,36 @@ class Disk:
 
     def recover(self, table: str) -> None:
         """Make `table` readable again, if an insert has damaged it; raises StoreError if that fails."""
-        if table in self._damaged:
+        if table in self.damaged:
             self._set_aside(table)
 
     def _set_aside(self, table: str) -> int:
         """Detach the new parts without content, as the engine would at its next start; return how many."""
         # A link: tables are dropped, made and exchanged.
         folder = (self._directory / "data" / self._database / table).resolve()
+        if not folder.is_dir():
+            return 0
         parts = {entry.name for entry in folder.iterdir() if _PART.fullmatch(entry.name)}
-        damaged = [name for name in parts - self._whole.get(folder, set()) if _is_empty(folder / name)]
-        self._whole[folder] = parts.difference(damaged)
+        before, whole = self._whole.get(table, (folder, set()))
+        fresh = parts - whole if before == folder else parts
+        damaged = self._in_use(table, [name for name in fresh if _is_empty(folder / name)])
+        self._whole[table] = folder, parts.difference(damaged)
         if damaged:
-            self._damaged.add(table)
+            self.damaged.add(table)
             self._detach(table, damaged)
-        self._damaged.discard(table)
+        self.damaged.discard(table)
         return len(damaged)
+
+    def _in_use(self, table: str, parts: Sequence[str]) -> list[str]:
+        """Return which of `parts` the engine reads."""
+        if not parts:
+            return []
+        sql = (
+            "SELECT name FROM system.parts WHERE active AND database = {database:String} "
+            "AND table = {table:String} AND name IN {names:Array(String)}"
+        )
+        asked = {"database": self._database, "table": table, "names": list(parts)}
+        return [str(name) for (name,) in self._client.query(sql, parameters=asked).result_rows]
 
     def _detach(self, table: str, parts: Sequence[str]) -> None:
         for name in parts:

@@ -139,6 +139,7 @@ class ClickHouseDoor:
         return await self._threaded(lambda: self._read(sql, query.parameters, query.database, query.form))
 
     def _read(self, sql: str, parameters: Mapping[str, str], database: str, form: str) -> RawAnswer:
+        self._store.recover()
         handle = self._handles.get_nowait()  # there are as many as turns
         try:
             return handle.run(sql, parameters, database=database, form=form)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from deploy.migrations import migrations
 from detectors.records import Label, Release, Score, Scorecard
@@ -182,6 +183,38 @@ def test_a_part_that_a_full_disk_left_empty_is_set_aside_and_told(
     assert counts(store, f"{prefix}-before") == (30, 30)  # the table can be read
     store.complete("scores", columns, token=prefix)
     assert counts(store, prefix) == (30, 30)
+
+
+def test_a_disk_without_room_to_set_a_part_aside_is_tried_again(
+    store: Store, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store._client.command("SYSTEM STOP MERGES scores")
+    columns = scores(prefix)
+    store.insert("scores", columns, token=prefix)
+    empty_files(store, "scores")
+    command = type(store._client).command
+
+    def refuse(self: Any, text: str, *args: Any, **more: Any) -> Any:
+        if "DETACH" in text:
+            raise DatabaseError("Code: 243. DB::Exception: Cannot reserve 1.00 MiB, not enough space.")
+        return command(self, text, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store._client), "command", refuse)
+        with pytest.raises(StoreError, match="the disk is full"):
+            store.insert("scores", scores(f"{prefix}-more"), token=f"{prefix}/more")
+        store.recover()  # no room yet
+        with pytest.raises(StoreError, match="246"):
+            counts(store, prefix)
+    store.recover()
+    assert counts(store, prefix) == (0, 0)
+    store.complete("scores", columns, token=prefix)
+    assert counts(store, prefix) == (30, 30)
+
+
+def test_an_insert_into_a_table_that_is_not_there_says_so(store: Store) -> None:
+    with pytest.raises(StoreError, match="ClickHouse error 60"):
+        store.insert("nowhere", {"src_offset": [1]}, token="t")
 
 
 def test_an_empty_part_of_a_merge_ends_the_process(store: Store, prefix: str) -> None:
