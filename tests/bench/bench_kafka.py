@@ -105,7 +105,7 @@ def bench_score(folder: Path, broker: LocalBroker, interactions: Sequence[Intera
         kafka = settings_of(broker.bootstrap, f"score-{workers}")
         make_topics(kafka)
         fill_interactions(kafka, part)
-        trial = Trial(stage="score", records=len(part), workers=workers)
+        trial = Trial(stage="score", records=len(part), workers=workers, batch=200)
         rates[workers] = run_stage(folder, kafka, trial, broker.pid)
         print(f"score, {workers}: {_cores(rates[workers])}")
     one, two = rates[1], rates[2]

@@ -37,6 +37,8 @@ topic_prefix = "{prefix}"
 partitions = {partitions}
 replication = 1
 retention_s = 1e8
+[worker]
+batch = {batch}
 [detect]
 lateness_s = 0.0
 """
@@ -77,12 +79,17 @@ def bare_scorers(interactions: Sequence[Interaction]) -> Measured:
 
 
 class Trial(Struct, frozen=True, kw_only=True):
-    """What is to be measured: a stage over a source that holds so many `records`, by some workers."""
+    """What is to be measured: a stage over a source that holds so many `records`, by some workers.
+
+    When the clocks begin, up to `batch` records of every partition have been worked on and are not committed:
+    work that would be missing from the account. So there must be many more of them in all.
+    """
 
     stage: str
     records: int
     workers: int = 1
     segments: int = 0
+    batch: int = 2_000
 
 
 def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int | None) -> Measured:
@@ -94,7 +101,11 @@ def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int 
     stage, records = trial.stage, trial.records
     config = folder / f"{kafka.topic_prefix}.toml"
     text = _CONFIG.format(
-        folder=folder, prefix=kafka.topic_prefix, bootstrap=kafka.bootstrap, partitions=kafka.partitions
+        folder=folder,
+        prefix=kafka.topic_prefix,
+        bootstrap=kafka.bootstrap,
+        partitions=kafka.partitions,
+        batch=trial.batch,
     )
     config.write_text(text + "".join(_SEGMENT.format(number=at) for at in range(trial.segments)), "utf-8")
     topic = topic_name(_SOURCES[stage], kafka.topic_prefix)
