@@ -98,6 +98,7 @@ class Store:
         self._lock = threading.Lock()
         self._types: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._readers: list[Reader | RawReader] = []
+        self._completer: Reader | None = None
         self._closed = False
         self._client = connect()
         with translated("open the store"):
@@ -188,11 +189,12 @@ class Store:
         """
         rows = _count_rows(table, columns)
         if rows:
+            reader = self._completer = self._completer or self.reader()
             with self._lock, translated(f"insert into {table}"):
                 if self._disk is not None:
                     self._disk.recover(table)
                 send = partial(self._send, table)
-                complete(self._alive(), table, columns, token=token, send=send)
+                complete(reader.query, table, columns, token=token, send=send)
         return rows
 
     def _send(self, table: str, columns: Mapping[str, Sequence[Any]], token: str) -> None:

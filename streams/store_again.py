@@ -8,13 +8,13 @@ repetition was answered as done and stored nothing. And what it remembers is a l
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from clickhouse_connect.driver.client import Client
-
 from streams.store_connection import StoreError
 
 Columns = Mapping[str, Sequence[Any]]
 Send = Callable[[Columns, str], None]
 """Inserts columns under a token."""
+Query = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
+"""Returns the rows of a SELECT with parameters."""
 
 TOLD_APART: Final[Mapping[str, tuple[str, ...]]] = {
     "interactions": ("deployment", "interaction_id"),
@@ -36,14 +36,15 @@ it the engine may make one of, at the insert or later."""
 _ATTEMPTS: Final = 32
 
 
-def complete(client: Client, table: str, columns: Columns, *, token: str, send: Send) -> None:
+def complete(query: Query, table: str, columns: Columns, *, token: str, send: Send) -> None:
     """Store those rows of `columns` that are not there; return when all are.
 
     Parameters
     ----------
-    client
-        Of the database with `table`.
-    columns
+    query
+        Of the database with `table`. It must not be the connection that inserts: what a query that fails
+        has put out stands before the next answer, if nobody sees to it.
+    table, columns
         One batch, by column, with ``src_partition`` and ``src_offset``.
     token
         Of the batch. It is used first: an earlier insert that is still on its way then stores nothing.
@@ -56,7 +57,7 @@ def complete(client: Client, table: str, columns: Columns, *, token: str, send: 
         If the engine says again and again that rows are stored which are not there.
     """
     for attempt in range(_ATTEMPTS):
-        there = _rows_there(client, table, columns)
+        there = _rows_there(query, table, columns)
         missing = [row for row, told in enumerate(_identities(table, columns)) if told not in there]
         if not missing:
             return
@@ -71,7 +72,7 @@ def _identities(table: str, columns: Columns) -> list[tuple[str, ...]]:
     return list(zip(*[[str(value) for value in columns[name]] for name in TOLD_APART[table]], strict=True))
 
 
-def _rows_there(client: Client, table: str, columns: Columns) -> set[tuple[str, ...]]:
+def _rows_there(query: Query, table: str, columns: Columns) -> set[tuple[str, ...]]:
     """Return the identities of the rows with places as in `columns`."""
     told = ", ".join(f"toString({name})" for name in TOLD_APART[table])
     where = (
@@ -85,7 +86,8 @@ def _rows_there(client: Client, table: str, columns: Columns) -> set[tuple[str, 
     }
     if "received_at" in columns:  # days of which nothing is in the batch need not be read
         since, until = min(columns["received_at"]), max(columns["received_at"])
-        where += " AND received_at BETWEEN {since:DateTime64(3)} AND {until:DateTime64(3)}"
-        parameters |= {"since": since / 1000, "until": until / 1000}
+        where += " AND received_at >= fromUnixTimestamp64Milli({since:Int64})"
+        where += " AND received_at <= fromUnixTimestamp64Milli({until:Int64})"
+        parameters |= {"since": since, "until": until}
     sql = f"SELECT DISTINCT {told} FROM {table} WHERE {where}"  # noqa: S608 - the names are ours
-    return {tuple(row) for row in client.query(sql, parameters=parameters).result_rows}
+    return {tuple(row.values()) for row in query(sql, parameters)}

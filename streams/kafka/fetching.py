@@ -12,7 +12,7 @@ Where = tuple[str, int]
 """A topic (its Kafka name) and a partition."""
 
 # Most of what a small batch costs is its transaction, and most of that is the broker's work: at 600
-# interactions a second, fetching whatever was there kept two cores busy; waiting for more takes half of that.
+# interactions a second, fetching whatever was there kept two cores busy; waiting halves what stages take.
 _FETCH_WAIT_MS: Final = 150
 _FETCH_MIN_BYTES: Final = 1_048_576
 _NEVER_S: Final = 7 * 86_400.0  # who waits for a store may wait long; the watchdog looks after the rest
