@@ -78,6 +78,23 @@ def test_migrating_again_changes_nothing(remote: Store) -> None:
     assert remote.reader().query("SELECT count() AS n FROM labels", {}) == [{"n": 0}]
 
 
+def test_a_table_that_a_full_disk_damaged_can_be_read_again(door: World, remote: Store) -> None:
+    release = Release(deployment="full", release="1", role="stable", started_at_ms=1_760_000_000_000)
+    columns = rows_of([(0, 3, release)])["releases"]
+    remote.insert("releases", columns, token="full/1")
+    parts = "SELECT path FROM system.parts WHERE active AND table = 'releases'"
+    for (path,) in door.store._client.query(parts).result_rows:
+        for file in Path(path).iterdir():
+            file.write_bytes(b"")
+    disk = door.store._disk
+    assert disk is not None
+    disk._whole.clear()
+    disk.damaged.add("releases")  # as when there was no room to set the part aside
+    remote.complete("releases", columns, token="full/1")
+    assert remote.reader().query("SELECT release FROM releases", {}) == [{"release": "1"}]
+    assert not disk.damaged
+
+
 def test_landing_over_the_door_is_exactly_once(tmp_path: Path, door: World, remote: Store) -> None:
     journal = Journal(tmp_path / "journal.db", partitions=2)
     journal.admit(entries(COUNT))

@@ -122,21 +122,22 @@ def test_a_process_that_dies_between_mark_and_insert_repeats_its_range(journal, 
     assert counts(store) == (0, 0)
     before = Lander(journal, store, batch=25)._ledger()["interactions"]
     assert before[2] == "before"
-    calls: list[str] = []
+    calls: list[tuple[str, str]] = []
 
     class Recording:
         def insert(self, table, columns, *, token):
-            calls.append(token)
+            calls.append(("insert", token))
             return store.insert(table, columns, token=token)
 
         def complete(self, table, columns, *, token):
-            calls.append(token)
+            calls.append(("complete", token))
             return store.complete(table, columns, token=token)
 
     # More records and another batch size must not change the range that is repeated.
     journal.admit(entries(COUNT + 20))
     land_all(Lander(journal, Recording(), batch=1_000))
-    assert calls[0] == f"{journal.journal_id}/interactions/{before[0]}-{before[1]}/interactions"
+    tried = f"{journal.journal_id}/interactions/{before[0]}-{before[1]}/interactions"
+    assert calls[0] == ("complete", tried)
     assert counts(store) == (COUNT + 20, COUNT + 20)
 
 
