@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -18,6 +19,10 @@ from detectors.stages.units import ALL, Entry, UnitValue, bucket_of
 
 CONVERSATION_HORIZON_MS: Final = 24 * 3_600_000
 """For how long a conversation is remembered; a user is for as long as the candidate's episode lasts."""
+
+_ANSWER: Final = attrgetter("unit", "release", "share")
+_HASHED: Final = attrgetter("hashed")
+_Answer = tuple[str, str, float | None]
 
 _LEAST_SHARE: Final = 1e-6  # a coin that never falls on one side is none
 
@@ -49,11 +54,9 @@ class ArmTests:
         if not self._candidates:
             return []
         since_ms = max(release.started_at_ms for release in self._candidates)
-        entries = [entry for entry in entries if entry.event_time_ms >= since_ms]
-        values = units.unit_values()
-        routed = _routed(entries)
-        served = Counter(entry.release for entry in entries)
-        stamped = Counter(entry.release for entry in entries if _coin(entry.share) is not None)
+        answered = Counter(_ANSWER(entry) for entry in entries if entry.event_time_ms >= since_ms)
+        routed = _routed(answered)
+        served, stamped = _served(answered)
         obstacle = self._obstacle()
         fresh: dict[str, list[_Routed]] = {}
         if not obstacle:
@@ -68,8 +71,7 @@ class ArmTests:
             status = candidate.status(self._at_ms, obstacle) if status_due else None
             found += [status] if status else []
             blind = obstacle or ("share_mismatch" if candidate.mismatch else "")
-            mine = [one for one in values if one.unit in counted and one.direction != "neutral"]
-            found += self._feed(release, mine, status_due=status_due, blind=blind)
+            found += self._feed(release, units.values_of(counted), status_due=status_due, blind=blind)
             self._state.own(key, self._deployment, name)
         return found
 
@@ -101,14 +103,16 @@ class ArmTests:
         return counted
 
     def _feed(
-        self, release: Release, values: Sequence[UnitValue], *, status_due: bool, blind: str
+        self,
+        release: Release,
+        values: Mapping[tuple[str, str], Sequence[UnitValue]],
+        *,
+        status_due: bool,
+        blind: str,
     ) -> list[Signal]:
-        grouped: dict[tuple[str, str], list[UnitValue]] = defaultdict(list)
-        for one in values:
-            grouped[one.metric, one.version].append(one)
         found: list[Signal] = []
         episode = str(release.started_at_ms)
-        for (metric, version), ours in sorted(grouped.items()):
+        for (metric, version), ours in sorted(values.items()):
             stream_key = StreamKey(self._deployment, release.release, ALL, metric, "arm")
             key = key_of("arm", *msgspec.to_builtins(stream_key), episode, version)
             stream = self._state.arms.get(key)
@@ -146,14 +150,18 @@ class ArmTests:
         """
         fresh: dict[str, list[_Routed]] = defaultdict(list)
         new: dict[Kind, list[bytes]] = defaultdict(list)
-        tables = {kind: self._seen(kind) for kind in ("user", "conversation")}
+        kinds: tuple[Kind, ...] = ("user", "conversation")
+        tables = {kind: self._seen(kind) for kind in kinds}
+        horizons = {
+            kind: [(release.release, self._horizon_ms(release, kind)) for release in self._candidates]
+            for kind in kinds
+        }
         room = self._plan.max_seen_units - sum(len(table) for table in tables.values())
         refused = 0
-        for one in sorted(routed, key=lambda one: one.hashed):
+        for one in sorted(routed, key=_HASHED):
             kind = kind_of(one.unit)
             last_ms = tables[kind].last(one.hashed)
-            horizons = {release.release: self._horizon_ms(release, kind) for release in self._candidates}
-            names = [name for name, ms in horizons.items() if last_ms is None or last_ms < ms]
+            names = [name for name, ms in horizons[kind] if last_ms is None or last_ms < ms]
             if names and last_ms is None and room <= 0:
                 refused += 1
             elif names:
@@ -178,14 +186,25 @@ def _coin(share: float | None) -> float | None:
     return share if share is not None and _LEAST_SHARE <= share <= 1.0 - _LEAST_SHARE else None
 
 
-def _routed(entries: Iterable[Entry]) -> list[_Routed]:
+def _served(answered: Mapping[_Answer, int]) -> tuple[Counter[str], Counter[str]]:
+    """Return how many interactions each release answered, and how many of them bear a known share."""
+    served: Counter[str] = Counter()
+    stamped: Counter[str] = Counter()
+    for (_, release, share), count in answered.items():
+        served[release] += count
+        if _coin(share) is not None:
+            stamped[release] += count
+    return served, stamped
+
+
+def _routed(answered: Iterable[_Answer]) -> list[_Routed]:
     """Return the units with a known share; those that several releases answered are seen, and no coin."""
-    releases: Mapping[str, set[str]] = defaultdict(set)
-    shares: Mapping[str, set[float]] = defaultdict(set)
-    for entry in entries:
-        releases[entry.unit].add(entry.release)
-        if (share := _coin(entry.share)) is not None:
-            shares[entry.unit].add(share)
+    releases: dict[str, set[str]] = defaultdict(set)
+    shares: dict[str, set[float]] = defaultdict(set)
+    for unit, release, share in answered:
+        releases[unit].add(release)
+        if (coin := _coin(share)) is not None:
+            shares[unit].add(coin)
     return [
         _Routed(unit, hash_of(unit), frozenset(releases[unit]), frozenset(known))
         for unit, known in shares.items()

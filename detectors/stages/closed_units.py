@@ -7,7 +7,7 @@ order of their keys. So the result does not depend on partitions, batch edges or
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from operator import attrgetter
 from typing import Any, overload
@@ -20,6 +20,7 @@ from detectors.records import Direction
 from detectors.stages.units import ALL, Entry, Measure, SegmentTable, UnitValue
 
 _ORDER = attrgetter("unit", "release", "event_time_ms", "interaction_id")
+_ARM_ORDER = attrgetter("unit", "release")
 _MEASURES, _KIND, _VALUE = attrgetter("measures"), attrgetter("metric", "version"), attrgetter("value")
 _Kind = tuple[str, str]  # metric and version
 
@@ -160,19 +161,29 @@ class ClosedUnits:
         """Return the names of all segments with units, sorted."""
         return sorted({label for units in self._releases.values() for label in units.labels()})
 
-    def unit_values(self) -> list[UnitValue]:
-        """Return the values of all units one by one, by unit, release, metric and version."""
-        return sorted(self._unit_values(), key=lambda one: (one.unit, one.release, one.metric, one.version))
+    def values_of(self, chosen: Set[str]) -> dict[_Kind, list[UnitValue]]:
+        """Return the values of the `chosen` units by metric and version, each by unit and release.
 
-    def _unit_values(self) -> Iterator[UnitValue]:
+        Metrics without a direction are left out: nothing about them is better or worse.
+        """
+        found: dict[_Kind, list[UnitValue]] = defaultdict(list)
         for release, of in self._releases.items():
+            is_chosen = np.fromiter((unit.first.unit in chosen for unit in of.units), bool, len(of.units))
             for kind, metric in of.metrics.items():
-                for row, value in zip(metric.rows.tolist(), metric.values.tolist(), strict=True):
-                    unit, (name, version) = of.units[row], kind
-                    yield UnitValue(
-                        release, unit.first.unit, unit.share, name, value, metric.direction, version,
-                        unit.ids_of(kind),
-                    )  # fmt: skip
+                if metric.direction != "neutral":
+                    found[kind] += _values_of(release, of.units, kind, metric, is_chosen)
+        return {kind: sorted(values, key=_ARM_ORDER) for kind, values in found.items() if values}
+
+
+def _values_of(
+    release: str, units: Sequence[_Unit], kind: _Kind, metric: _Metric, is_chosen: NDArray[np.bool_]
+) -> Iterator[UnitValue]:
+    kept = np.flatnonzero(is_chosen[metric.rows])
+    name, version = kind
+    for row, value in zip(metric.rows[kept].tolist(), metric.values[kept].tolist(), strict=True):
+        unit = units[row]
+        ids = unit.ids_of(kind)
+        yield UnitValue(release, unit.first.unit, unit.share, name, value, metric.direction, version, ids)
 
 
 class _Numbers(dict[_Kind, int]):

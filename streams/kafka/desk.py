@@ -177,18 +177,22 @@ class _Turns:
         self._stage, self._lane, self._gauge = stage, lane, gauge
         self._turn, self._on_flood = turn, on_flood
         self._raw = bool(getattr(stage, "raw", False))
+        self._changes: dict[str, bytes | None] = {}
 
     def restore(self, partition: int, stored: Mapping[str, bytes]) -> Any:
         return self._stage.restore(partition, stored)
 
-    def changes(self, state: Any) -> dict[str, bytes | None]:
-        with self._turn:
-            changes: dict[str, bytes | None] = self._stage.changes(state)
-            return changes
+    def changes(self, state: Any) -> dict[str, bytes | None]:  # noqa: ARG002 - a stage's signature
+        """Return what the last step changed, once."""
+        changes, self._changes = self._changes, {}
+        return changes
 
     def step(self, state: Any, batch: Sequence[Delivery]) -> tuple[Any, list[Any]]:
         with self._turn:
             state, outputs = self._stage.step(state, batch)
+            # In the same turn: partitions that close the same bucket wait for theirs, and what this one
+            # found would wait until all have stepped.
+            self._changes = self._stage.changes(state)
         if self._raw:
             bad = sum(isinstance(output, DeadLetterOutput) for output in outputs)
             last: Any = batch[-1].record

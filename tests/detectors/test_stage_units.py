@@ -10,10 +10,16 @@ from detectors.stages.closed_units import ClosedUnits
 from detectors.stages.units import Entry, Measure, SegmentTable, bucket_of, entry_of
 
 
+def in_order(one):
+    return one.unit, one.release, one.metric, one.version
+
+
 def unit_values(rows, table):
     """The unit values of every segment, read from its columns."""
     units = ClosedUnits(rows, table)
-    named = {(one.release, one.metric, one.version, one.interaction_ids): one for one in units.unit_values()}
+    by_metric = units.values_of({row.unit for row in rows})
+    ours = sorted((one for values in by_metric.values() for one in values), key=in_order)
+    named = {(one.release, one.metric, one.version, one.interaction_ids): one for one in ours}
     found = {}
     for segment in units.segments():
         held = [
@@ -22,10 +28,8 @@ def unit_values(rows, table):
             for value, ids in zip(one.column.values.tolist(), one.column.ids, strict=True)
         ]
         assert all(unit.value == value for unit, value in held)
-        found[segment] = sorted(
-            (unit for unit, _ in held), key=lambda one: (one.unit, one.release, one.metric, one.version)
-        )
-    assert not units.unit_values() or found["all"] == units.unit_values()
+        found[segment] = sorted((unit for unit, _ in held), key=in_order)
+    assert not ours or found["all"] == ours
     return found
 
 
@@ -146,3 +150,18 @@ def test_an_entry_keeps_scored_values_only():
     entry = entry_of(card)
     assert [measure.metric for measure in entry.measures] == ["a"]
     assert (entry.arm, entry.share, entry.segments, entry.event_time_ms) == ("x", 0.25, {"s": "v"}, 7)
+
+
+def test_only_the_chosen_units_of_metrics_with_a_direction_are_valued_in_the_order_of_their_keys():
+    def entry(unit, release, value):
+        measures = (Measure("m", value, "higher", "1"), Measure("length", value, "neutral", "1"))
+        return Entry(f"{unit}-{release}", release, unit, "arm", 0.5, {}, measures, 0)
+
+    rows = [entry("w", "1", 0.1), entry("u", "2", 0.2), entry("v", "1", 0.3), entry("u", "1", 0.4)]
+    units = ClosedUnits(rows, SegmentTable({}, {}))
+    (kind, values) = next(iter(units.values_of({"u", "w", "x"}).items()))
+    assert list(units.values_of({"u", "w", "x"})) == [kind] == [("m", "1")]
+    assert [(one.unit, one.release, one.value) for one in values] == [
+        ("u", "1", 0.4), ("u", "2", 0.2), ("w", "1", 0.1),
+    ]  # fmt: skip
+    assert not units.values_of({"x"})
