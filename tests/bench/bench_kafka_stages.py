@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,7 @@ from streams.settings import KafkaSettings, Settings
 from tests.bench.bench_path import fresh_cpu, score_all
 
 _TIMEOUT_S = 600.0
-_POLL_S = 0.1
+_POLL_S = 0.25
 _LEAST_SHARE = 0.2
 _PROGRAM = "from streams.cli import main; main()"
 _SOURCES = {"score": "interactions", "detect": "scorecards", "land": "scorecards"}
@@ -48,8 +48,8 @@ _SEGMENT = '[[segment]]\nname = "segment_{number}"\nsource = "attributes.segment
 class Measured(Struct, frozen=True):
     """Rates: per second of the wall clock, and per second of the CPU of the processes measured.
 
-    ``cpus``, ``broker_cpus`` and ``idle_cpus``: how many cores these processes and the broker kept busy, and
-    how many nobody did.
+    ``cpus``, ``broker_cpus``, ``idle_cpus`` and ``stolen_cpus``: how many cores these processes and the
+    broker kept busy, how many nobody did, and how many the machine's host gave to others.
     """
 
     wall_per_s: float
@@ -57,6 +57,7 @@ class Measured(Struct, frozen=True):
     cpus: float = 1.0
     broker_cpus: float = 0.0
     idle_cpus: float = 0.0
+    stolen_cpus: float = 0.0
 
     def both(self) -> tuple[float, float]:
         """Return both."""
@@ -69,6 +70,7 @@ class _Sample(Struct, frozen=True):
     cpu_s: float
     broker_s: float
     idle_s: float
+    stolen_s: float
 
 
 def bare_scorers(interactions: Sequence[Interaction]) -> Measured:
@@ -79,11 +81,7 @@ def bare_scorers(interactions: Sequence[Interaction]) -> Measured:
 
 
 class Trial(Struct, frozen=True, kw_only=True):
-    """What is to be measured: a stage over a source that holds so many `records`, by some workers.
-
-    When the clocks begin, up to `batch` records of every partition have been worked on and are not committed:
-    work that would be missing from the account. So there must be many more of them in all.
-    """
+    """What is to be measured: a stage over a source that holds so many `records`, by some workers."""
 
     stage: str
     records: int
@@ -95,8 +93,8 @@ class Trial(Struct, frozen=True, kw_only=True):
 def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int | None) -> Measured:
     """Let the workers read all of the source, which is full before they start; return the rates.
 
-    The clocks run from the first commit with every worker at work to the last, so that starting costs
-    nothing.
+    The clocks run from when every partition has a commit to when the first of them is at its end: starting
+    costs nothing, nobody waits for whoever is last, and as much is under way at the end as at the beginning.
     """
     stage, records = trial.stage, trial.records
     config = folder / f"{kafka.topic_prefix}.toml"
@@ -114,11 +112,11 @@ def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int 
         admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
         stack.callback(admin.close)
         ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
-        total = sum(one.offset for one in ends.values())
+        until = {place: end.offset for place, end in ends.items()}
         processes = [_start(stage, number, config, folder, stack) for number in range(trial.workers)]
         look = _Look(processes, broker_pid)
-        first, last = _follow(admin, f"{kafka.topic_prefix}.{stage}", places, total, look)
-    share = (last.done - first.done) / total
+        first, last = _follow(admin, f"{kafka.topic_prefix}.{stage}", until, look)
+    share = (last.done - first.done) / sum(until.values())
     if share < _LEAST_SHARE:
         raise RuntimeError(f"{stage}: only {share:.0%} was left when everybody was at work: give it more")
     wall_s, cpu_s = last.wall_s - first.wall_s, last.cpu_s - first.cpu_s
@@ -128,6 +126,7 @@ def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int 
         cpu_s / wall_s,
         (last.broker_s - first.broker_s) / wall_s,
         (last.idle_s - first.idle_s) / wall_s,
+        (last.stolen_s - first.stolen_s) / wall_s,
     )
 
 
@@ -141,8 +140,9 @@ class _Look:
 
     def sample(self, done: int) -> _Sample:
         """Return all clocks."""
-        idle_s = psutil.cpu_times().idle
-        return _Sample(done, time.perf_counter(), _cpu_s(self._workers), _cpu_s(self._broker), idle_s)
+        times = psutil.cpu_times()
+        cpu_s, broker_s = _cpu_s(self._workers), _cpu_s(self._broker)
+        return _Sample(done, time.perf_counter(), cpu_s, broker_s, times.idle, times.steal)
 
 
 def _cpu_s(processes: Sequence[psutil.Process]) -> float:
@@ -172,24 +172,20 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _follow(
-    admin: KafkaAdminClient,
-    group: str,
-    places: Sequence[TopicPartition],
-    total: int,
-    look: _Look,
+    admin: KafkaAdminClient, group: str, until: Mapping[TopicPartition, int], look: _Look
 ) -> tuple[_Sample, _Sample]:
-    """Return the first sample with every worker at work, and the one in which everything was done."""
+    """Return the first sample with every worker and partition at work, and that at the first one's end."""
     deadline = time.monotonic() + _TIMEOUT_S
     first: _Sample | None = None
     while time.monotonic() < deadline:
         for process in look.processes:
             if process.poll() is not None:
                 raise RuntimeError(f"{group} ended with exit code {process.returncode}")
-        done = _done(admin, group, places)
-        if done > 0 and (first is not None or _members(admin, group) == len(look.processes)):
-            sample = look.sample(done)
+        done = _done(admin, group, until)
+        if all(done.values()) and (first is not None or _members(admin, group) == len(look.processes)):
+            sample = look.sample(sum(done.values()))
             first = first or sample
-            if done >= total:
+            if any(done[place] >= end for place, end in until.items()):
                 return first, sample
         time.sleep(_POLL_S)
     raise RuntimeError(f"{group} did not get to the end of its source in {_TIMEOUT_S:.0f} s")
@@ -204,9 +200,10 @@ def _members(admin: KafkaAdminClient, group: str) -> int:
     return len(found["members"]) if found["group_state"] == "Stable" else 0
 
 
-def _done(admin: KafkaAdminClient, group: str, places: Sequence[TopicPartition]) -> int:
+def _done(admin: KafkaAdminClient, group: str, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """Return how far the group is in every partition, 0 where it has not begun."""
     try:
         found = admin.list_group_offsets({group: list(places)})[group]
     except KafkaError:
-        return 0
-    return sum(max(0, one.offset) for one in found.values())
+        found = {}
+    return {place: max(0, found[place].offset) if place in found else 0 for place in places}
