@@ -6,44 +6,25 @@ from random import Random
 from typing import Any, Final, Literal, Self
 
 import msgspec
-from msgspec import Struct
+import numpy as np
+from numpy.typing import NDArray
 from river.base import Base
 
-from detectors.drift import detector
+from detectors.drift import arm_block, detector
+from detectors.drift.arm_block import CENTRE_UNITS, STAKES
+from detectors.drift.arm_state import ArmState, Worse
 from detectors.drift.confidence_sequence import BettingSequence
+from detectors.drift.products_path import LEAST_UNITS, Numbers, add_on, count_until
 from detectors.drift.saved_state import read_state
 from detectors.drift.share_betting_test import read_share
 from detectors.drift.trial import Arguments, Trial
 from detectors.drift.unit_value import read_unit_value
 from detectors.records import Interval
 
-Worse = Literal["lower", "higher"]
-
 _VERSION: Final = 3
-_STAKES: Final = (0.01, 0.04, 0.08, 0.16, 0.4)  # bets as shares of the capital that one unit may cost
 _WEIGHTS: Final = (1 / 16, 6 / 16, 4 / 16, 3 / 16, 2 / 16)  # small effects need the head start
 _CAP: Final = 1e200  # lowering a product keeps its promise and keeps it finite after an alarm
 _WARNING: Final = 0.1  # share of the alarm threshold
-_CENTRE_UNITS: Final = 1000  # memory of the centre, in units
-
-
-class ArmState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An :class:`ArmBettingTest` at rest; one entry per bet in ``products``, ``lowest`` and ``starts``."""
-
-    version: int
-    worse: Worse
-    alpha: float
-    tolerance: float
-    refused: int
-    detected: bool
-    centre: float
-    products: list[float]
-    lowest: list[float]
-    starts: list[int]
-    counts: tuple[int, int]
-    totals: tuple[float, float]
-    difference: dict[str, Any]
-    alarm: tuple[int, float, int | None] | None
 
 
 @detector("arm_betting")
@@ -155,7 +136,7 @@ class ArmBettingTest(Base):
             tolerance=read.tolerance,
             level=difference.level,
         )
-        if {len(read.products), len(read.lowest), len(read.starts)} != {len(_STAKES)}:
+        if {len(read.products), len(read.lowest), len(read.starts)} != {len(STAKES)}:
             raise ValueError("not a state of ArmBettingTest: the numbers of bets differ")
         new._products, new._lowest, new._starts = list(read.products), list(read.lowest), list(read.starts)
         new._n, new._centre = sum(read.counts), read.centre
@@ -211,7 +192,7 @@ class ArmBettingTest(Base):
         gain = (share - treated) * (y + self.tolerance * treated - centre) / cost
         products, lowest, starts, total = self._products, self._lowest, self._starts, 0.0
         self._n = n = self._n + 1
-        for j, stake in enumerate(_STAKES):
+        for j, stake in enumerate(STAKES):
             products[j] = product = products[j] * (1.0 + stake * gain)
             total += product
             if product < lowest[j]:  # evidence is counted from here: the companion CUSUM starts again
@@ -219,10 +200,45 @@ class ArmBettingTest(Base):
                 starts[j] = n
         if total > _CAP:
             self._products = [min(product, _CAP) for product in products]
-        self._centre = centre + (y - centre) / min(n + 1, _CENTRE_UNITS)
+        self._centre = centre + (y - centre) / min(n + 1, CENTRE_UNITS)
         if total >= 1.0 / self.alpha and not self._detected:
             self._detected = True
             self._alarm = (n, self.evidence, self.began_index)
+
+    def update_many(self, xs: Numbers, treated: NDArray[np.bool_], shares: Numbers) -> None:
+        """Take units in their order, by column: what :meth:`update` makes of them, to the last bit.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`update` does; the units before the one it is raised for are taken.
+        """
+        done = self._take(xs, treated, shares) if len(xs) >= LEAST_UNITS else 0
+        rest = zip(xs[done:].tolist(), treated[done:].tolist(), shares[done:].tolist(), strict=True)
+        for x, is_treated, share in rest:
+            self.update(x, treated=is_treated, share=share)
+
+    def _take(self, xs: Numbers, treated: NDArray[np.bool_], shares: Numbers) -> int:
+        """Take the units before the first that is refused or moves more than numbers; return how many."""
+        count = count_until(~((xs >= 0.0) & (xs <= 1.0) & (shares > 0.0) & (shares < 1.0)))
+        ys = xs if self.worse == "lower" else 1.0 - xs
+        arms = arm_block.Arms(ys, treated.astype(np.float64), shares).first(count)
+        centres = arm_block.centres_of(arms.y, self._centre, self._n)
+        path = arm_block.products_of(self._products, arms, centres[:-1], self.tolerance)
+        count = arm_block.count_uneventful(path, _CAP if self._detected else min(_CAP, 1.0 / self.alpha))
+        if not count:
+            return 0
+        arms, path = arms.first(count), path[:count]
+        self._lowest, self._starts = arm_block.lowest_of(path, self._lowest, self._starts, self._n)
+        tilts = arms.y - centres[:count] if self.worse == "lower" else centres[:count] - arms.y
+        self._difference.update_many((arms.treated - arms.shares) * tilts, arms.treated * (1.0 - arms.shares))
+        for arm in (False, True):
+            ours = xs[:count][treated[:count] == arm]
+            self._counts[arm] += len(ours)
+            self._totals[arm] = add_on(self._totals[arm], ours)
+        self._n += count
+        self._products, self._centre = path[-1].tolist(), float(centres[count])
+        return count
 
     def effect(self) -> tuple[float, Interval]:
         """Return how far the treated mean lies above the control mean, with an interval valid at all times.
@@ -296,7 +312,7 @@ class ArmBettingTest(Base):
 
         An estimate: where the product of the bet with most evidence was lowest. None without evidence.
         """
-        best = max(range(len(_STAKES)), key=self._products.__getitem__)
+        best = max(range(len(STAKES)), key=self._products.__getitem__)
         return self._starts[best] if self._products[best] > self._lowest[best] else None
 
     @property

@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 import msgspec
 from msgspec import Struct
 
+from detectors.drift.products_path import Numbers, add_on
 from detectors.drift.saved_state import read_state
 from detectors.drift.unit_value import read_unit_value
 from detectors.records import Interval
@@ -153,6 +154,27 @@ class BettingSequence:
         sums[11] += zz * bb
         sums[12] += zb * bb
         sums[13] += bb * bb
+
+    def update_many(self, z: Numbers, b: Numbers) -> None:
+        """Take units in their order, by column: what :meth:`update` makes of them, to the last bit.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`update` does; nothing changes then.
+        """
+        if not ((z >= -1.0) & (z <= 1.0) & (b >= 0.0) & (b <= 1.0)).all():
+            raise ValueError("need z in [-1, 1] and b in [0, 1]")
+        if not len(z):
+            return
+        self._n += len(z)
+        self._lowest, self._highest = min(self._lowest, float(z.min())), max(self._highest, float(z.max()))
+        self._largest = max(self._largest, float(b.max()))
+        zz, zb, bb = z * z, z * b, b * b
+        powers = (
+            z, b, zz, zb, bb, zz * z, zz * b, z * bb, bb * b, zz * zz, zz * zb, zz * bb, zb * bb, bb * bb
+        )  # fmt: skip
+        self._sums = [add_on(start, terms) for start, terms in zip(self._sums, powers, strict=True)]
 
     def interval(self) -> Interval:
         """Return the interval now, inside [-1, 1]; it holds ``estimate``."""

@@ -4,8 +4,11 @@ import math
 from typing import Any, Final, Self
 
 import msgspec
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
+from detectors.drift.products_path import LEAST_UNITS, Numbers, add_across, count_until, multiply_on
 from detectors.drift.saved_state import read_state
 from detectors.drift.unit_value import read_unit_value
 
@@ -90,6 +93,24 @@ class ShareBettingTest:
             self._products = [min(product, _CAP) for product in products]
         if total >= len(products) / self.alpha:
             self.mismatch = True
+
+    def update_many(self, treated: NDArray[np.bool_], shares: Numbers) -> None:
+        """Take assignments in their order, by column: what :meth:`update` makes of them, to the last bit."""
+        done = self._take(treated, shares) if len(shares) >= LEAST_UNITS else 0
+        for is_treated, share in zip(treated[done:].tolist(), shares[done:].tolist(), strict=True):
+            self.update(treated=is_treated, share=share)
+
+    def _take(self, treated: NDArray[np.bool_], shares: Numbers) -> int:
+        """Take the units before the first after which products are cut; return how many."""
+        more, fewer = np.where(treated, 1.0 / shares, 0.0), np.where(treated, 0.0, 1.0 / (1.0 - shares))
+        factors = [kept + stake * odds for odds in (more, fewer) for stake, kept in _STAKES]
+        path = multiply_on(self._products, np.column_stack(factors))
+        totals = add_across(path)
+        count = count_until(totals > _CAP)
+        if count:
+            self._products = path[count - 1].tolist()
+            self.mismatch = self.mismatch or bool((totals[:count] >= path.shape[1] / self.alpha).any())
+        return count
 
     @property
     def evidence(self) -> float:

@@ -48,14 +48,13 @@ class ArmStream:
 
     def feed(self, values: Sequence[UnitValue], bucket_ms: int) -> None:
         """Take in the first appearance of every unit in the closed bucket, in their order."""
-        for unit in values:
-            if unit.share is None:
-                continue
-            treated = unit.release == self.key.release
-            share = unit.share if treated else 1.0 - unit.share
-            self._test.update(unit.value, treated=treated, share=share)
-            if treated and self._from_ms is None:
-                self._from_ms = bucket_ms
+        stamped = [unit for unit in values if unit.share is not None]
+        treated = np.array([unit.release == self.key.release for unit in stamped], dtype=bool)
+        shares = np.array([unit.share for unit in stamped], dtype=np.float64)
+        xs = np.array([unit.value for unit in stamped], dtype=np.float64)
+        self._test.update_many(xs, treated, np.where(treated, shares, 1.0 - shares))
+        if self._from_ms is None and treated.any():
+            self._from_ms = bucket_ms
         self._times.note(bucket_ms, self._test.n)
         ours = [unit for unit in values if unit.release == self.key.release]
         column = Column(np.array([unit.value for unit in ours]), [unit.interaction_ids for unit in ours])

@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Final
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from detectors.records import Release, Signal, StreamKey
@@ -93,14 +94,16 @@ class ArmTests:
 
     def _assign(self, candidate: Candidate, name: str, fresh: Iterable[_Routed]) -> set[str]:
         """Bet on the arms of the fresh units; return those that the arm tests count."""
-        counted: set[str] = set()
         arms = {name, self._stable[0]} if self._stable else {name}
-        for routed in fresh:
-            if len(routed.releases) == len(routed.shares) == 1 and routed.releases <= arms:
-                (share,), treated = routed.shares, name in routed.releases
-                candidate.assign(treated=treated, share=share if treated else 1.0 - share)
-                counted.add(routed.unit)
-        return counted
+        coins = [
+            routed
+            for routed in fresh
+            if len(routed.releases) == len(routed.shares) == 1 and routed.releases <= arms
+        ]
+        treated = np.array([name in routed.releases for routed in coins], dtype=bool)
+        shares = np.array([share for routed in coins for share in routed.shares], dtype=np.float64)
+        candidate.assign(treated, np.where(treated, shares, 1.0 - shares))
+        return {routed.unit for routed in coins}
 
     def _feed(
         self,

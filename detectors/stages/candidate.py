@@ -3,6 +3,8 @@
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from detectors.drift.share_betting_test import ShareBettingTest
 from detectors.records import Release, Signal, StreamKey
@@ -38,9 +40,9 @@ class Candidate:
         self._served, self._stamped = self._served + served, self._stamped + stamped
         self._from_ms = bucket_ms if self._from_ms is None else self._from_ms
 
-    def assign(self, *, treated: bool, share: float) -> None:
-        """Take in the arm of one fresh unit."""
-        self._share.update(treated=treated, share=share)
+    def assign(self, treated: NDArray[np.bool_], shares: NDArray[np.float64]) -> None:
+        """Take in the arms of fresh units, each with the probability with which it was treated."""
+        self._share.update_many(treated, shares)
 
     @property
     def mismatch(self) -> bool:

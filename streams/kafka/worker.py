@@ -1,6 +1,7 @@
 """One worker process: the runners of one stage, a watchdog, and an orderly end."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -185,6 +186,9 @@ async def work(settings: Settings, stage: str, options: WorkerOptions, stop: asy
                 break
             started.append(runner)
         watches.append(await watch(started, settings.worker, stage))
+        # What is there now stays. A collection that looked at all of it again would stop everything for 60 ms.
+        gc.collect()
+        gc.freeze()
         waits = [stopping, *(asyncio.create_task(runner.ended()) for runner in started)]
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
