@@ -186,7 +186,7 @@ async def work(settings: Settings, stage: str, options: WorkerOptions, stop: asy
                 break
             started.append(runner)
         watches.append(await watch(started, settings.worker, stage))
-        # What is there now stays. A collection that looked at all of it again would stop everything for 60 ms.
+        # What is there now stays. A collection that looked at it again would stop all for 60 ms.
         gc.collect()
         gc.freeze()
         waits = [stopping, *(asyncio.create_task(runner.ended()) for runner in started)]
