@@ -224,8 +224,10 @@ class ArmBettingTest(Base):
         ys = xs if self.worse == "lower" else 1.0 - xs
         arms = arm_block.Arms(ys, treated.astype(np.float64), shares).first(count)
         centres = arm_block.centres_of(arms.y, self._centre, self._n)
-        path = arm_block.products_of(self._products, arms, centres[:-1], self.tolerance)
-        count = arm_block.count_uneventful(path, _CAP if self._detected else min(_CAP, 1.0 / self.alpha))
+        # An alarm is judged by products that are not cut; after it nothing depends on their sum.
+        cap, limit = (_CAP, math.inf) if self._detected else (math.inf, min(_CAP, 1.0 / self.alpha))
+        path = arm_block.products_of(self._products, arms, centres[:-1], tolerance=self.tolerance, cap=cap)
+        count = arm_block.count_below(path, limit)
         if not count:
             return 0
         arms, path = arms.first(count), path[:count]

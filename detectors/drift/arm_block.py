@@ -40,16 +40,18 @@ def centres_of(y: Numbers, centre: float, n: int) -> Numbers:
     return np.array(found)
 
 
-def products_of(products: list[float], arms: Arms, centres: Numbers, tolerance: float) -> Numbers:
-    """Return the products after each unit, a row each."""
+def products_of(
+    products: list[float], arms: Arms, centres: Numbers, *, tolerance: float, cap: float
+) -> Numbers:
+    """Return the products after each unit, a row each; they are cut to `cap` after each."""
     y, treated, shares = arms.y, arms.treated, arms.shares
     cost = np.maximum((1.0 - shares) * (1.0 + tolerance - centres), shares * centres)
     gain = (shares - treated) * (y + tolerance * treated - centres) / cost
-    return multiply_on(products, 1.0 + np.asarray(STAKES) * gain[:, None])
+    return multiply_on(products, 1.0 + np.asarray(STAKES) * gain[:, None], cap)
 
 
-def count_uneventful(path: Numbers, limit: float) -> int:
-    """Return after how many units the statistic first reaches `limit`; all of them, if it does not."""
+def count_below(path: Numbers, limit: float) -> int:
+    """Return how many units come before the one with which the statistic first reaches `limit`."""
     return count_until(add_across(path) >= limit)
 
 

@@ -20,6 +20,7 @@ TICKS: Final = 250
 """At most so many observations of a stream are taken at a time: a byte counts them."""
 
 _CAP, _CAP_EVERY = 1e200, 16  # as in BettingSR; the second is a power of 2
+_SMALL: Final = 1e100  # what is not larger is below the cap after 16 observations: no factor is above 1e6
 _WARNING: Final = 0.1  # share of the alarm threshold
 _WIDE: Final = 96  # so many streams are worth a call of NumPy for each operation of each row
 _FEW: Final = 8  # rows that are not worth room for several
@@ -163,29 +164,23 @@ class BankBlock:
         for number, values in enumerate((self._sums, self._life, self._runs)):
             kept[0, number] = values
         while done < len(rows):
-            # Where all streams have one age, a cap is due only at the end of what is taken at once.
-            to_cap = _CAP_EVERY - (int(self.total[0]) + done) % _CAP_EVERY
-            count = min(steps.ahead, to_cap, len(rows) - done)
-            while not self._take(steps, rows[done : done + count], done, limits):
-                count = 1
+            count = min(steps.ahead, len(rows) - done)
+            self._take(steps, rows[done : done + count], done, limits)
             kept[0] = kept[count]
             done += count
         for number, values in enumerate((self._sums, self._life, self._runs)):
             values[:] = kept[0, number]
         self._starts[:] = self._started(slice(None), self._restarted)
 
-    def _take(self, steps: Steps, rows: Floats, done: int, limits: Floats) -> bool:
-        """Take as many observations as there are `rows`, behind `done` ones.
-
-        False, and nothing has happened: one of several has to be capped first.
-        """
+    def _take(self, steps: Steps, rows: Floats, done: int, limits: Floats) -> None:
+        """Take as many observations as there are `rows`, at most 16, behind `done` ones."""
         ticks = np.arange(done + 1, done + len(rows) + 1)
         ages = self.total + ticks[:, None]
         self._factors_from(rows, steps.factors[: len(rows)])
-        steps.take(1.0 / (ages * (ages + 1.0)))
+        near = steps.kept[0].max() > _SMALL
+        caps = np.where(ages % _CAP_EVERY == 0, _CAP, np.inf) if near else None
+        steps.take(1.0 / (ages * (ages + 1.0)), caps)
         totals = _totals(steps.kept[1 : len(rows) + 1, SUMS])
-        if not _cap(steps.kept[1 : len(rows) + 1], ages % _CAP_EVERY == 0):
-            return False
         # A run of at most 1 restarts with the next observation: its last restart is what counts.
         restarts = np.less_equal(steps.kept[: len(rows), RUNS], 1.0).view(np.uint8)
         restarts *= ticks.astype(np.uint8)[:, None, None, None]
@@ -195,7 +190,6 @@ class BankBlock:
             limits[fresh.any(axis=0)] = np.inf
         np.maximum(self._restarted, np.maximum.reduce(restarts), out=self._restarted)
         self.warning[:] = totals[-1] >= _WARNING * self._alarm_at
-        return True
 
     def reset(self, chosen: Flags) -> None:
         """Reset the chosen detectors as their own ``reset`` does."""
@@ -304,17 +298,6 @@ def _totals(sums: Floats) -> Floats:
         return last
     added: Floats = np.add.reduce(bets, axis=1)
     return added
-
-
-def _cap(steps: Floats, due: Flags) -> bool:
-    """Cap the last of `steps`; False, and nothing, if one before is due and too large."""
-    if steps.max() <= _CAP:
-        return True
-    if due[:-1].any():
-        return False
-    last = steps[-1]
-    last[..., due[-1]] = np.minimum(last[..., due[-1]], _CAP)
-    return True
 
 
 def _saved_numbers(state: BettingState) -> tuple[Sequence[float], ...]:

@@ -43,26 +43,31 @@ class Steps:
         self.factors = aligned_zeros((ahead, *weight.shape))
         added = aligned_zeros((ahead, 2, *weight.shape))
         added[:, 0] = weight
-        self._late = added[:, 1]
+        self._late, self._caps = added[:, 1], aligned_zeros((ahead, *weight.shape))
         # Flat: a call of NumPy is over sooner where it finds one row of numbers.
         kept, put = self.kept.reshape(ahead + 1, 3, -1), added.reshape(ahead, 2, -1)
         self._rows = [
             (kept[at, :RUNS], put[at], kept[at + 1, :RUNS], kept[at, RUNS], kept[at + 1, RUNS], kept[at + 1])
             for at in range(ahead)
         ]
-        self._factors = list(self.factors.reshape(ahead, -1))
+        self._factors, self._flat_caps = list(self.factors.reshape(ahead, -1)), self._caps.reshape(ahead, -1)
 
-    def take(self, late: Floats) -> None:
+    def take(self, late: Floats, caps: Floats | None = None) -> None:
         """Take the observations whose factors are filled in; `late`, by step and stream, joins the lives.
 
-        A number is what it would be after each operation alone, to the last bit.
+        A number is what it would be after each operation alone, to the last bit. After each step it is at
+        most what `caps` says of step and stream.
         """
         self._late[: len(late)] = late[:, None, None]
-        for row, factor in zip(self._rows[: len(late)], self._factors, strict=False):
+        if caps is not None:
+            self._caps[: len(late)] = caps[:, None, None]
+        for step, (row, factor) in enumerate(zip(self._rows[: len(late)], self._factors, strict=False)):
             before, put, after, runs, runs_after, all_after = row
             np.add(before, put, out=after)
             np.maximum(runs, 1.0, out=runs_after)  # a run of at most 1 starts again
             np.multiply(all_after, factor, out=all_after)
+            if caps is not None:
+                np.minimum(all_after, self._flat_caps[step], out=all_after)
 
 
 def aligned_zeros(shape: tuple[int, ...]) -> Floats:

@@ -1,5 +1,6 @@
 """Products of betting factors for many units at once, in the order and so to the bit of one by one."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,16 +13,21 @@ LEAST_UNITS: Final = 24
 """Fewer are sooner taken one by one than moved into arrays."""
 
 
-def multiply_on(products: Sequence[float], factors: Numbers) -> Numbers:
-    """Return `products` after each unit, one row a unit, given its factors.
+def multiply_on(products: Sequence[float], factors: Numbers, cap: float = math.inf) -> Numbers:
+    """Return `products` after each unit, one row a unit, given its factors; they are cut to `cap` after each.
 
     Examples
     --------
     >>> multiply_on([1.0, 2.0], np.array([[1.5, 1.0], [2.0, 0.5]])).tolist()
     [[1.5, 2.0], [3.0, 1.0]]
     """
-    with np.errstate(over="ignore"):  # beyond where products are cut, and nobody looks
+    with np.errstate(over="ignore"):  # beyond where products are cut
         path: Numbers = np.multiply.accumulate(np.vstack([np.asarray(products), factors]), axis=0)[1:]
+    if path.max(initial=0.0) > cap:
+        before = np.asarray(products)
+        for factor, after in zip(factors, path, strict=True):
+            np.minimum(np.multiply(before, factor, out=after), cap, out=after)
+            before = after
     return path
 
 

@@ -101,12 +101,13 @@ class ShareBettingTest:
             self.update(treated=is_treated, share=share)
 
     def _take(self, treated: NDArray[np.bool_], shares: Numbers) -> int:
-        """Take the units before the first after which products are cut; return how many."""
+        """Take the units before the first that is both cut and judged; return how many."""
         more, fewer = np.where(treated, 1.0 / shares, 0.0), np.where(treated, 0.0, 1.0 / (1.0 - shares))
         factors = [kept + stake * odds for odds in (more, fewer) for stake, kept in _STAKES]
-        path = multiply_on(self._products, np.column_stack(factors))
+        # Doubt is judged by products that are not cut; once it is raised, nothing depends on their sum.
+        path = multiply_on(self._products, np.column_stack(factors), _CAP if self.mismatch else math.inf)
         totals = add_across(path)
-        count = count_until(totals > _CAP)
+        count = len(path) if self.mismatch else count_until(totals > _CAP)
         if count:
             self._products = path[count - 1].tolist()
             self.mismatch = self.mismatch or bool((totals[:count] >= path.shape[1] / self.alpha).any())

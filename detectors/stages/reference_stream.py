@@ -129,8 +129,7 @@ class ReferenceStream:
         """Go on with the detector that has seen the bucket, of which `after` came after its alarm."""
         self._detector = watch
         if self._baseline is not None:
-            for value in after.tolist():
-                self._after_alarm.update(value - self._baseline, 1.0)
+            self._after_alarm.update_many(after - self._baseline, np.ones(len(after)))
         self._times.note(bucket_ms, watch.n)
 
     def signals(
