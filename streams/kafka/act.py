@@ -23,6 +23,7 @@ from streams.kafka.envelope import EnvelopeError, RawMessage, place_of, split_pl
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_transport import ConsumerApp
 from streams.kafka.layout import topic_name
+from streams.kafka.precedence import fetch_size
 from streams.kafka.vitals import Reading
 from streams.kafka.vitals_of import EndMeter, read_act
 from streams.response.machine import ResponseMachine
@@ -248,7 +249,7 @@ class ActRunner:
             topics=[self._topic],
             instance_id=self._instance_id,
             session_s=worker.session_s,
-            batch_bytes=worker.batch_bytes,
+            fetch=fetch_size("act", worker.batch_bytes),
             on_batch=self.intake.on_batch,
             on_assigned=self.intake.on_assigned,
             on_revoked=self.intake.on_revoked,

@@ -19,7 +19,7 @@ from streams.kafka.consumer_errors import explain
 from streams.kafka.envelope import RawMessage
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_batches import CommitRefusedError, check_versions, make_app, thread_of
-from streams.kafka.fetching import LostFetches, Where, consumer_options, raw_message
+from streams.kafka.fetching import FetchSize, LostFetches, Where, consumer_options, raw_message
 from streams.kafka.watchdog import unassigned_limit_s
 from streams.settings import KafkaSettings
 
@@ -54,8 +54,8 @@ class ConsumerApp:
         What to read, by Kafka name; only committed records are.
     session_s
         How long the broker waits for a sign of life.
-    batch_bytes
-        Most bytes per fetch and partition, as stored.
+    fetch
+        What is read at once; bytes are those of the log.
     on_batch
         Called with topic, partition and records. It may raise :class:`BatchDroppedError` while ``leaving`` is
         set: then the batch counts as not read.
@@ -86,7 +86,7 @@ class ConsumerApp:
         topics: Sequence[str],
         instance_id: str,
         session_s: float,
-        batch_bytes: int,
+        fetch: FetchSize,
         on_batch: OnBatch,
         on_assigned: OnMove,
         on_revoked: OnMove,
@@ -95,7 +95,7 @@ class ConsumerApp:
         self._settings, self._topics, self._group = settings, tuple(topics), group
         self._on_batch, self._on_assigned, self._on_revoked = on_batch, on_assigned, on_revoked
         self._session_s = session_s
-        self._options = consumer_options(settings, group, instance_id, session_s, batch_bytes)
+        self._options = consumer_options(settings, group, instance_id, session_s, fetch)
         self._next: dict[Where, int] = {}
         self._turn: dict[Where, int] = {}
         self._assigned: set[Where] = set()

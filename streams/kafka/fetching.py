@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec import Struct
+
 from streams.kafka.connection import client_options
 from streams.kafka.envelope import RawMessage
 from streams.kafka.membership import Assignor
@@ -11,15 +13,23 @@ from streams.settings import KafkaSettings
 Where = tuple[str, int]
 """A topic (its Kafka name) and a partition."""
 
-# Most of what a small batch costs is its transaction, and most of that is the broker's work: at 600
-# interactions a second, fetching whatever was there kept two cores busy; waiting halves what stages take.
-_FETCH_WAIT_MS: Final = 150
 _FETCH_MIN_BYTES: Final = 1_048_576
 _NEVER_S: Final = 7 * 86_400.0  # who waits for a store may wait long; the watchdog looks after the rest
 
 
+class FetchSize(Struct, frozen=True):
+    """What is fetched at once: a megabyte, or what `wait_ms` bring; of a partition at most `batch_bytes`.
+
+    Most of what a small batch costs is its transaction, and most of that is the broker's work: at 600
+    interactions a second, fetching whatever was there kept two cores busy; waiting halves what stages take.
+    """
+
+    batch_bytes: int
+    wait_ms: int = 150
+
+
 def consumer_options(
-    settings: KafkaSettings, group: str, instance_id: str, session_s: float, batch_bytes: int
+    settings: KafkaSettings, group: str, instance_id: str, session_s: float, size: FetchSize
 ) -> dict[str, Any]:
     """Return what aiokafka's consumer is made with: it commits nothing, and decides nothing, by itself."""
     return client_options(settings) | {
@@ -29,9 +39,9 @@ def consumer_options(
         "enable_auto_commit": False,
         "auto_offset_reset": "none",
         "isolation_level": "read_committed",
-        "max_partition_fetch_bytes": batch_bytes,
-        "fetch_max_wait_ms": _FETCH_WAIT_MS,
-        "fetch_min_bytes": min(batch_bytes, _FETCH_MIN_BYTES),
+        "max_partition_fetch_bytes": size.batch_bytes,
+        "fetch_max_wait_ms": size.wait_ms,
+        "fetch_min_bytes": min(size.batch_bytes, _FETCH_MIN_BYTES),
         "session_timeout_ms": round(session_s * 1000),
         "rebalance_timeout_ms": round(session_s * 1000),
         "heartbeat_interval_ms": round(min(3.0, session_s / 6) * 1000),

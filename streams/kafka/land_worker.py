@@ -24,6 +24,7 @@ from streams.kafka.land_ledger import Where
 from streams.kafka.land_ports import Topic, last_landed
 from streams.kafka.landing import Lander
 from streams.kafka.layout import topic_name
+from streams.kafka.precedence import fetch_size
 from streams.kafka.topics import TopicAdmin
 from streams.kafka.transactions import Outgoing, PlainWriter
 from streams.kafka.vitals import Reading
@@ -134,7 +135,7 @@ class LandWorker:
             topics=tuple(topics),
             instance_id=self._instance_id,
             session_s=self._session_s,
-            batch_bytes=settings.worker.batch_bytes,
+            fetch=fetch_size("land", settings.worker.batch_bytes),
             on_batch=self._on_batch,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,

@@ -17,6 +17,7 @@ from streams.kafka.flood import FloodGauge, flood_error, flood_page
 from streams.kafka.layout import state_place, topic_name
 from streams.kafka.opening import LaneOpener, stop_writers, unusable_state
 from streams.kafka.port import Lane, PortSettings
+from streams.kafka.precedence import fetch_size
 from streams.kafka.state_records import Position
 from streams.kafka.vitals import Reading
 from streams.kafka.watchdog import Look, is_behind
@@ -79,7 +80,7 @@ class StageRunner:
             topics=[self.about.source],
             instance_id=instance_id,
             session_s=worker.session_s,
-            batch_bytes=worker.batch_bytes,
+            fetch=fetch_size(self.stage, worker.batch_bytes),
             on_batch=self._on_batch,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,

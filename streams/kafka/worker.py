@@ -20,6 +20,7 @@ from streams.kafka.connection import reach_broker
 from streams.kafka.faust_transport import Where
 from streams.kafka.land_worker import LandWorker
 from streams.kafka.normalise import normalise_stages
+from streams.kafka.precedence import give_way
 from streams.kafka.runner import StageRunner
 from streams.kafka.scoring import ScoreRunner
 from streams.kafka.topics import TopicAdmin
@@ -234,6 +235,7 @@ def run_worker(
     import uvloop  # noqa: PLC0415 - a loop for workers, not needed by the embedded monitor
 
     sys.setswitchinterval(_SWITCH_S)
+    give_way(stage)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(_run_until_signal(settings, stage, options, until))
 

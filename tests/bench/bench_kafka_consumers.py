@@ -20,6 +20,7 @@ from msgspec import Struct
 from detectors.records import Interaction
 from streams.kafka.envelope import RawMessage, unseal
 from streams.kafka.faust_transport import ConsumerApp, Where
+from streams.kafka.fetching import FetchSize
 from streams.settings import KafkaSettings
 
 _DECODER = msgspec.json.Decoder(Interaction)
@@ -158,7 +159,7 @@ def _read_ours(
             topics=[topic],
             instance_id="",
             session_s=30.0,
-            batch_bytes=4_194_304,
+            fetch=FetchSize(4_194_304),
             on_batch=on_batch,
             on_assigned=on_moved,
             on_revoked=on_moved,

@@ -9,6 +9,7 @@ from confluent_kafka import Producer
 
 from streams.kafka.envelope import RawMessage
 from streams.kafka.faust_transport import CommitRefusedError, ConsumerApp, Where
+from streams.kafka.fetching import FetchSize
 from streams.kafka.watchdog import EXIT_CODE, Judgement, Look, Watchdog
 from streams.settings import KafkaSettings
 from tests.chaos.kafka_mock import (
@@ -56,7 +57,7 @@ class Reader:
             topics=[TOPIC],
             instance_id=name,
             session_s=6.0,
-            batch_bytes=1 << 16,
+            fetch=FetchSize(1 << 16),
             on_batch=self._on_batch,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,

@@ -14,6 +14,7 @@ from streams.kafka import faust_batches
 from streams.kafka.envelope import RawMessage
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_transport import BatchDroppedError, CommitRefusedError, ConsumerApp, Where
+from streams.kafka.fetching import FetchSize
 from streams.kafka.layout import topic_name
 from streams.kafka.topics import TopicAdmin
 from streams.kafka.transactions import Outgoing, TransactionalWriter, read_partitions
@@ -50,7 +51,7 @@ class Reader:
             topics=[self.topic],
             instance_id=name,
             session_s=session_s,
-            batch_bytes=1 << 20,
+            fetch=FetchSize(1 << 20),
             on_batch=self._batch,
             on_assigned=self._assigned,
             on_revoked=self._revoked,

@@ -9,6 +9,7 @@ from aiokafka import errors as kafka_errors
 from streams.kafka import faust_batches, faust_transport
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_transport import ConsumerApp
+from streams.kafka.fetching import FetchSize
 from streams.settings import KafkaSettings, SettingsError
 
 
@@ -23,7 +24,7 @@ def make(settings: KafkaSettings) -> ConsumerApp:
         topics=["t"],
         instance_id="i",
         session_s=6.0,
-        batch_bytes=1 << 20,
+        fetch=FetchSize(1 << 20),
         on_batch=nothing,
         on_assigned=nothing,
         on_revoked=nothing,
