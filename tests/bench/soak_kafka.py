@@ -29,7 +29,9 @@ from tests.chaos.kafka_verdict import values_of
 from tests.chaos.kafka_workers import Supervisor
 from tests.chaos.kafka_world import World
 
-COUNTS = {"admit": 1, "score": 1, "detect": 1, "decide": 1, "act": 1, "land": 1}
+COUNTS = {"admit": 1, "score": 1, "detect": 2, "decide": 1, "act": 1, "land": 1}
+FLUSH_S = 0.75
+"""How long landing waits for more: each insert takes a part of a core, whatever it holds."""
 SOAK_S = float(os.environ.get("PLUMBLINE_SOAK_S", "1800"))
 SETTLED_S = min(300.0, SOAK_S / 3)
 """After so long a worker has all that it needs; from then on it may not grow."""
@@ -205,6 +207,7 @@ def main() -> int:
             Load(interactions=BURST, seed=1),
             counts=COUNTS,
             lateness_share=0.0,
+            flush_s=FLUSH_S,
             lasting=True,
         ) as world,
     ):

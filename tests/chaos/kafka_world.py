@@ -59,7 +59,7 @@ units_per_week = 20_000
 dsn = "http://lander@127.0.0.1:{store_port}"
 password_env = "PLUMBLINE_CHAOS_WRITER"
 batch = 4_000
-flush_s = 0.5
+flush_s = {flush_s}
 [act]
 dry_run = false
 clock = "wall"
@@ -106,9 +106,10 @@ class World:
         *,
         counts: Mapping[str, int] | None = None,
         lateness_share: float = LATENESS_SHARE,
+        flush_s: float = 0.5,
         lasting: bool = False,
     ) -> None:
-        self.folder, self.load, self._lasting = folder, load, lasting
+        self.folder, self.load, self._flush_s, self._lasting = folder, load, flush_s, lasting
         self._counts = dict(counts or COUNTS)
         self._lateness_share = lateness_share
         self.config = folder / "plumbline.toml"
@@ -153,6 +154,7 @@ class World:
             partitions=PARTITIONS,
             session_s=SESSION_S,
             lateness_s=max(10.0, round(lateness_s)),
+            flush_s=self._flush_s,
             store_port=self.proxy.port,
             gateway=self.gateway.url,
             secret_file=self.gateway.secret_file,
