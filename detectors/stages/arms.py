@@ -16,7 +16,7 @@ from detectors.stages.closed_units import ClosedUnits
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
 from detectors.stages.seen_units import Kind, SeenUnits, hash_of, kind_of
-from detectors.stages.units import ALL, Entry, UnitValue, bucket_of
+from detectors.stages.units import ALL, Entry, UnitValue, bucket_of, coin_of
 
 CONVERSATION_HORIZON_MS: Final = 24 * 3_600_000
 """For how long a conversation is remembered; a user is for as long as the candidate's episode lasts."""
@@ -24,8 +24,6 @@ CONVERSATION_HORIZON_MS: Final = 24 * 3_600_000
 _ANSWER: Final = attrgetter("unit", "release", "share")
 _HASHED: Final = attrgetter("hashed")
 _Answer = tuple[str, str, float | None]
-
-_LEAST_SHARE: Final = 1e-6  # a coin that never falls on one side is none
 
 
 class _Routed(Struct, frozen=True):
@@ -184,18 +182,13 @@ class ArmTests:
         return self._state.seen_units.setdefault((self._deployment, kind), SeenUnits())
 
 
-def _coin(share: float | None) -> float | None:
-    """Return `share` where both sides of the coin can fall, else None."""
-    return share if share is not None and _LEAST_SHARE <= share <= 1.0 - _LEAST_SHARE else None
-
-
 def _served(answered: Mapping[_Answer, int]) -> tuple[Counter[str], Counter[str]]:
     """Return how many interactions each release answered, and how many of them bear a known share."""
     served: Counter[str] = Counter()
     stamped: Counter[str] = Counter()
     for (_, release, share), count in answered.items():
         served[release] += count
-        if _coin(share) is not None:
+        if coin_of(share) is not None:
             stamped[release] += count
     return served, stamped
 
@@ -206,7 +199,7 @@ def _routed(answered: Iterable[_Answer]) -> list[_Routed]:
     shares: dict[str, set[float]] = defaultdict(set)
     for unit, release, share in answered:
         releases[unit].add(release)
-        if (coin := _coin(share)) is not None:
+        if (coin := coin_of(share)) is not None:
             shares[unit].add(coin)
     return [
         _Routed(unit, hash_of(unit), frozenset(releases[unit]), frozenset(known))

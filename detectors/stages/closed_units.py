@@ -17,7 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from detectors.records import Direction
-from detectors.stages.units import ALL, Entry, Measure, SegmentTable, UnitValue
+from detectors.stages.units import ALL, Entry, Measure, SegmentTable, UnitValue, coin_of
 
 _ORDER = attrgetter("unit", "release", "event_time_ms", "interaction_id")
 _ARM_ORDER = attrgetter("unit", "release")
@@ -213,8 +213,9 @@ def _unit_of(members: Sequence[Entry]) -> _Unit:
     """Return the unit of interactions that are in their order."""
     first = members[0]
     if len(members) == 1:  # by far the most units, and the mean of one value is that value
-        return _Unit(first, first.share, first.measures)
-    share = next((entry.share for entry in members if entry.share is not None), None)
+        return _Unit(first, coin_of(first.share), first.measures)
+    coins = (coin_of(entry.share) for entry in members)
+    share = next((coin for coin in coins if coin is not None), None)
     grouped: dict[_Kind, list[tuple[str, Measure]]] = defaultdict(list)
     for entry in members:
         for measure in entry.measures:

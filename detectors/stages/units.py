@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from msgspec import Struct
 
@@ -9,6 +10,9 @@ from detectors.records import Direction, Scorecard
 
 ALL = "all"
 OTHER = "other"
+
+
+_LEAST_SHARE: Final = 1e-6
 
 
 class Measure(Struct, frozen=True, array_like=True, gc=False):
@@ -36,7 +40,8 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
 class UnitValue(Struct, frozen=True):
     """The mean of one metric over one unit, in one segment, with the interactions behind it.
 
-    ``share`` is the probability with which the unit was routed to its release, None if nobody stamped it.
+    ``share`` is the probability with which the unit was routed to its release, None if nobody stamped it, or
+    no coin (:func:`coin_of`).
     """
 
     release: str
@@ -68,6 +73,17 @@ def entry_of(card: Scorecard) -> Entry:
         ),
         card.event_time_ms,
     )
+
+
+def coin_of(share: float | None) -> float | None:
+    """Return `share` where it is that of a coin: one that never falls on one side is none.
+
+    Examples
+    --------
+    >>> coin_of(0.1), coin_of(1e-17), coin_of(None)
+    (0.1, None, None)
+    """
+    return share if share is not None and _LEAST_SHARE <= share <= 1.0 - _LEAST_SHARE else None
 
 
 def bucket_of(event_time_ms: int, unit_ms: int) -> int:

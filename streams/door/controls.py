@@ -43,6 +43,7 @@ def admit_reference(sent: ReferenceSubmission, context: AdmissionContext) -> Adm
             raise RefusedError(
                 422, "segment_invalid", f"{name}: a segment is all, or name=value in plain words"
             )
+    _check_cells(sent)
     record = Reference(
         reference_id="",
         deployment=sent.deployment,
@@ -59,6 +60,20 @@ def admit_reference(sent: ReferenceSubmission, context: AdmissionContext) -> Adm
         approved_at_ms=approved_ms,
     )
     return _admit_control(name_reference(record), "references", "reference", context)
+
+
+def _check_cells(sent: ReferenceSubmission) -> None:
+    """Refuse slices that no values in [0, 1] can have: what explains an alarm reckons with them."""
+    for segment, cell in sent.cells.items():
+        rounding = 1e-9 * cell.n
+        sums = -rounding <= cell.squares <= cell.total + rounding <= cell.n + 2.0 * rounding
+        if "=" not in segment or not 1 <= cell.n <= sent.n or not sums:
+            raise RefusedError(
+                422,
+                "cells_invalid",
+                "cells: of each name=value there are 1 to n units with values in [0, 1]: the sum of their "
+                "squares is at most their sum, and that at most their number",
+            )
 
 
 def _admit_control(

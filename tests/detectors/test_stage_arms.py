@@ -265,3 +265,13 @@ def test_seen_units_restore_to_themselves():
     assert (again.last(hash_of("u:a")), again.last(hash_of("u:b")), len(again)) == (5, 0, 2)
     assert again.forget_before(5) == [0]
     assert (again.last(hash_of("u:a")), again.last(hash_of("u:b")), len(again)) == (5, None, 1)
+
+
+@pytest.mark.parametrize("share", [1e-17, 1.0 - 2**-53])
+def test_a_share_that_is_no_coin_stops_nothing_wherever_it_comes(share):
+    """A unit with such a share and a good one once ended the stage, at every start again."""
+    odd = [card(f"{name}-odd", 0, share=share, unit=f"u:{name}") for name in "abc"]
+    good = [card(f"{name}-good", 1, share=0.5, unit=f"u:{name}", release="2") for name in "a"]
+    same = [card(f"{name}-good", 1, share=0.5, unit=f"u:{name}") for name in "b"]
+    _, signals = run([*PAIR, *odd, *good, *same, card("d", 2, release="2")])
+    assert {one.n_total for one in of_arm(signals)} == {2}  # b by its good share, and d
