@@ -55,6 +55,9 @@ def test_the_same_approval_is_a_duplicate_and_a_later_one_is_new():
         {"last_at": NOW_MS - 90_001}, {"approved_at": NOW_MS + 10**8}, {"segment": "plan=<b>"},
         {"segment": ""}, {"cells": {"plan=\u202e": [1, 1.0, 1.0]}}, {"cells": {"plan=pro": [1, 1.0]}},
         {"metric": "a b"}, {"scorer_version": "x" * 65},
+        {"cells": {"all": [900, 810.0, 810.0]}}, {"cells": {"plan=pro": [2_001, 810.0, 810.0]}},
+        {"cells": {"plan=pro": [0, 0.0, 0.0]}}, {"cells": {"plan=pro": [900, 901.0, 810.0]}},
+        {"cells": {"plan=pro": [900, 810.0, 811.0]}}, {"cells": {"plan=pro": [900, 810.0, -1.0]}},
     ],
     ids=str,
 )  # fmt: skip
