@@ -27,7 +27,7 @@ from msgspec import Struct
 from yarl import URL
 
 from streams.kafka.errors import BrokerError
-from streams.kafka.membership import watch_name
+from streams.kafka.membership import watch_group
 
 PINNED: Final = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
 _BUFFERED: Final = 4  # messages between fetching and the agent; each holds a whole fetch
@@ -89,7 +89,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
         """Connect; from then on whatever ends the membership ends the app, where aiokafka would wait."""
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
-        watch_name(coordinator, self.app.consumer_options, self.app.owner.fail)
+        watch_group(coordinator, self.app.consumer_options, self.app.owner.fail)
         push = coordinator._push_error_to_user
 
         def tell(error: BaseException) -> Any:

@@ -1,4 +1,4 @@
-"""What a member of our groups is: how partitions are dealt out, and that no other bears its name."""
+"""What a member of our groups is: how partitions are dealt out, and by whom; that no other bears its name."""
 # ruff: noqa: SLF001 - leans on a private part of aiokafka, as the transport does, and so on its exact version
 
 import time
@@ -51,21 +51,32 @@ class Rivalry:
         return before is not None and before[0] != member and now_s - before[1] < self._session_s
 
 
-def watch_name(coordinator: Any, options: Mapping[str, Any], fail: Callable[[BaseException], None]) -> None:
-    """Call `fail` when another bears the name of `coordinator`'s: aiokafka would take it back, for ever."""
-    name, ask = options["group_instance_id"], coordinator._send_req
-    if name is None:
-        return
+def watch_group(coordinator: Any, options: Mapping[str, Any], fail: Callable[[BaseException], None]) -> None:
+    """Call `fail` where aiokafka would go on in a group that is no longer ours to deal partitions in.
+
+    That is when another member bears the name of `coordinator`'s, which would be taken back for ever, and
+    when a consumer of the newer protocol (KIP-848) has joined: the broker turns the group into one of that
+    kind, gives that consumer partitions, and tells the older members no leader.
+    """
+    name, group, ask = options["group_instance_id"], options["group_id"], coordinator._send_req
     rivalry = Rivalry(options["session_timeout_ms"] / 1000)
 
     async def watched(request: Any) -> Any:
         member = coordinator.member_id
         answer = await ask(request)
-        if rivalry.shown_by(getattr(answer, "error_code", 0), member, time.monotonic()):
+        code = getattr(answer, "error_code", 0)
+        if name is not None and rivalry.shown_by(code, member, time.monotonic()):
             fail(
                 BrokerError(
-                    f"kafka: group {options['group_id']}: another worker runs as --id {name}: stop one of "
-                    "them, or give each an --id of its own"
+                    f"kafka: group {group}: another worker runs as --id {name}: stop one of them, or give "
+                    "each an --id of its own"
+                )
+            )
+        if not code and not getattr(answer, "leader_id", member):
+            fail(
+                BrokerError(
+                    f"kafka: group {group} is in use by another program with another protocol "
+                    "(group.protocol=consumer): stop it, or set kafka.topic_prefix"
                 )
             )
         return answer

@@ -1,6 +1,7 @@
 """The batch transport on a real broker: batches in order, our own positions, members that are fenced."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from confluent_kafka import Consumer
 from kafka import KafkaAdminClient, TopicPartition
 
 from streams.kafka import faust_batches
@@ -301,6 +303,46 @@ def test_a_group_of_another_protocol_is_told(settings):
                 await asyncio.wait_for(reader.app.start(), 20)
 
     asyncio.run(run())
+
+
+def test_a_consumer_of_the_newer_protocol_in_our_group_is_told(settings):
+    """The broker lets it in, turns the group into one of its kind, and gives it partitions."""
+
+    async def run() -> None:
+        reader = Reader(settings, "a")
+        await reader.app.start()
+        foreign = Consumer(
+            {
+                "bootstrap.servers": settings.bootstrap,
+                "group.id": f"{settings.topic_prefix}.readers",
+                "group.protocol": "consumer",
+            }
+        )
+        foreign.subscribe([reader.topic])
+        try:
+            polling = asyncio.create_task(asyncio.to_thread(_poll_until_assigned, foreign))
+            with pytest.raises(BrokerError, match=r"another protocol \(group\.protocol=consumer\)"):
+                await asyncio.wait_for(reader.app.ended(), 30)
+            await polling
+            again = Reader(settings, "a")
+            with pytest.raises(BrokerError, match=r"group\.protocol=consumer"):
+                await asyncio.wait_for(again.app.start(), 30)
+            await again.app.stop()
+        finally:
+            foreign.close()
+            await reader.app.stop()
+        last = Reader(settings, "a")
+        await asyncio.wait_for(last.app.start(), 30)  # once it is gone, the group is ours again
+        await until(lambda: len(last.app.assignment()) == PARTITIONS)
+        await last.app.stop()
+
+    asyncio.run(run())
+
+
+def _poll_until_assigned(consumer: Consumer) -> None:
+    deadline = time.monotonic() + 30
+    while not consumer.assignment() and time.monotonic() < deadline:
+        consumer.poll(0.1)
 
 
 @pytest.mark.parametrize("user", ["admin", "guest"])
