@@ -2,9 +2,9 @@
 
 ``make soak-kafka``; ``PLUMBLINE_SOAK_S`` seconds instead of 1,800. First a burst says what this machine can
 do, from the first landed scorecard to the last; half of that is then sent evenly. Exit code 1 if a bar is
-missed: produced -> landed p99 at most 2 s, unit closed -> signal p99 at most 0.5 s, both after the first
-minute, in which broker and store still compile and merge what the burst left; and no worker more than 2 %
-larger at the end than after five minutes.
+missed: produced -> landed p99 at most 2 s (interactions, and their scorecards), unit closed -> signal p99 at
+most 0.5 s, both after the first minute, in which broker and store still compile and merge what the burst
+left; and no worker more than 2 % larger at the end than after five minutes.
 """
 
 import os
@@ -30,6 +30,8 @@ from tests.chaos.kafka_workers import Supervisor
 from tests.chaos.kafka_world import World
 
 COUNTS = {"admit": 1, "score": 1, "detect": 2, "decide": 1, "act": 1, "land": 1}
+PARTITIONS = 2
+"""As many as a stage may have workers on two cores: each takes a transaction for each batch."""
 FLUSH_S = 0.75
 """How long landing waits for more: each insert takes a part of a core, whatever it holds."""
 SOAK_S = float(os.environ.get("PLUMBLINE_SOAK_S", "1800"))
@@ -56,7 +58,7 @@ class Soaked(Struct, frozen=True):
     def kept(self) -> bool:
         """Whether every bar is met, and no worker ended."""
         small = all(grown <= _GROWTH for grown in self.growth.values())
-        in_time = self.landed_s[1] <= _LANDED_S and self.signal_s[1] <= _SIGNAL_S
+        in_time = max(self.landed_s[1], self.scored_s[1]) <= _LANDED_S and self.signal_s[1] <= _SIGNAL_S
         return small and in_time and self.signals > 0 and not self.exits
 
     def __str__(self) -> str:
@@ -207,6 +209,7 @@ def main() -> int:
             Load(interactions=BURST, seed=1),
             counts=COUNTS,
             lateness_share=0.0,
+            partitions=PARTITIONS,
             flush_s=FLUSH_S,
             lasting=True,
         ) as world,

@@ -106,12 +106,13 @@ class World:
         *,
         counts: Mapping[str, int] | None = None,
         lateness_share: float = LATENESS_SHARE,
+        partitions: int = PARTITIONS,
         flush_s: float = 0.5,
         lasting: bool = False,
     ) -> None:
-        self.folder, self.load, self._flush_s, self._lasting = folder, load, flush_s, lasting
+        self.folder, self.load, self._lasting = folder, load, lasting
         self._counts = dict(counts or COUNTS)
-        self._lateness_share = lateness_share
+        self._lateness_share, self._partitions, self._flush_s = lateness_share, partitions, flush_s
         self.config = folder / "plumbline.toml"
         self._stack = contextlib.ExitStack()
         self._calculator: subprocess.Popen[bytes] | None = None
@@ -151,7 +152,7 @@ class World:
         text = _CONFIG.format(
             folder=self.folder,
             bootstrap=self.broker.bootstrap,
-            partitions=PARTITIONS,
+            partitions=self._partitions,
             session_s=SESSION_S,
             lateness_s=max(10.0, round(lateness_s)),
             flush_s=self._flush_s,
