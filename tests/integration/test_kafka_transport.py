@@ -1,26 +1,23 @@
 """The batch transport on a real broker: batches in order, our own positions, members that are fenced."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from confluent_kafka import Consumer
+from aiokafka import AIOKafkaProducer
 from kafka import KafkaAdminClient, TopicPartition
 
 from streams.kafka import faust_batches
 from streams.kafka.envelope import RawMessage
 from streams.kafka.errors import BrokerError
-from streams.kafka.faust_transport import BatchDroppedError, CommitRefusedError, ConsumerApp, Where
-from streams.kafka.fetching import FetchSize
+from streams.kafka.faust_transport import BatchDroppedError, CommitRefusedError
 from streams.kafka.layout import topic_name
 from streams.kafka.topics import TopicAdmin
 from streams.kafka.transactions import Outgoing, TransactionalWriter, read_partitions
 from streams.settings import KafkaSettings
+from tests.integration.members import Reader, until
 
 pytestmark = pytest.mark.xdist_group("kafka")
 PARTITIONS = 4
@@ -36,51 +33,6 @@ def settings(kafka_bootstrap: str, topic_prefix: str) -> KafkaSettings:
     return found
 
 
-class Reader:
-    """A member that keeps what it was given; `on_batch` may be replaced."""
-
-    def __init__(self, settings: KafkaSettings, name: str, *, session_s: float = 6.0) -> None:
-        self.topic = topic_name("feedback", settings.topic_prefix)
-        self.values: list[int] = []
-        self.sizes: list[int] = []
-        self.offsets: dict[int, list[int]] = {}
-        self.moves: list[tuple[str, set[Where]]] = []
-        self.on_batch: Callable[[Sequence[RawMessage]], Awaitable[None]] = self.keep
-        self.begin: dict[Where, int] = {}
-        self.app = ConsumerApp(
-            settings,
-            group=f"{settings.topic_prefix}.readers",
-            topics=[self.topic],
-            instance_id=name,
-            session_s=session_s,
-            fetch=FetchSize(1 << 20),
-            on_batch=self._batch,
-            on_assigned=self._assigned,
-            on_revoked=self._revoked,
-        )
-
-    async def _batch(self, topic: str, partition: int, records: Sequence[RawMessage]) -> None:
-        assert {(record.topic, record.partition) for record in records} == {(topic, partition)}
-        await self.on_batch(records)
-        self.offsets.setdefault(partition, []).extend(record.offset for record in records)
-
-    async def keep(self, records: Sequence[RawMessage]) -> None:
-        self.values += [int(record.value or b"") for record in records]
-        self.sizes.append(len(records))
-
-    async def _assigned(self, where: set[Where]) -> None:
-        self.moves.append(("assigned", where))
-        for one in where & self.begin.keys():
-            await self.app.seek(one, self.begin[one])
-
-    async def _revoked(self, where: set[Where]) -> None:
-        self.moves.append(("revoked", where))
-
-    async def commit(self) -> None:
-        done = {(self.topic, part): (offsets[-1] + 1, "") for part, offsets in self.offsets.items()}
-        await self.app.commit(done)
-
-
 async def send(settings: KafkaSettings, numbers: Sequence[int], *, abort: bool = False) -> None:
     """Write `numbers` in transactions of ten; the markers between them leave gaps in the offsets."""
     topic = topic_name("feedback", settings.topic_prefix)
@@ -90,12 +42,6 @@ async def send(settings: KafkaSettings, numbers: Sequence[int], *, abort: bool =
             for number in numbers[start : start + 10]:
                 await producer.send(topic, b"%d" % number, partition=number % PARTITIONS)
             await (producer.abort_transaction() if abort else producer.commit_transaction())
-
-
-async def until(done: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not done():
-            await asyncio.sleep(0.02)
 
 
 def test_batches_come_in_order_without_what_was_aborted(settings):
@@ -288,61 +234,6 @@ def test_no_broker_is_one_line(settings):
             await reader.app.start()
 
     asyncio.run(run())
-
-
-def test_a_group_of_another_protocol_is_told(settings):
-    async def run() -> None:
-        reader = Reader(settings, "a")
-        async with AIOKafkaConsumer(
-            reader.topic,
-            bootstrap_servers=settings.bootstrap,
-            group_id=f"{settings.topic_prefix}.readers",
-            partition_assignment_strategy=[RangePartitionAssignor],
-        ):
-            with pytest.raises(BrokerError, match="another protocol"):
-                await asyncio.wait_for(reader.app.start(), 20)
-
-    asyncio.run(run())
-
-
-def test_a_consumer_of_the_newer_protocol_in_our_group_is_told(settings):
-    """The broker lets it in, turns the group into one of its kind, and gives it partitions."""
-
-    async def run() -> None:
-        reader = Reader(settings, "a")
-        await reader.app.start()
-        foreign = Consumer(
-            {
-                "bootstrap.servers": settings.bootstrap,
-                "group.id": f"{settings.topic_prefix}.readers",
-                "group.protocol": "consumer",
-            }
-        )
-        foreign.subscribe([reader.topic])
-        try:
-            polling = asyncio.create_task(asyncio.to_thread(_poll_until_assigned, foreign))
-            with pytest.raises(BrokerError, match=r"another protocol \(group\.protocol=consumer\)"):
-                await asyncio.wait_for(reader.app.ended(), 30)
-            await polling
-            again = Reader(settings, "a")
-            with pytest.raises(BrokerError, match=r"group\.protocol=consumer"):
-                await asyncio.wait_for(again.app.start(), 30)
-            await again.app.stop()
-        finally:
-            foreign.close()
-            await reader.app.stop()
-        last = Reader(settings, "a")
-        await asyncio.wait_for(last.app.start(), 30)  # once it is gone, the group is ours again
-        await until(lambda: len(last.app.assignment()) == PARTITIONS)
-        await last.app.stop()
-
-    asyncio.run(run())
-
-
-def _poll_until_assigned(consumer: Consumer) -> None:
-    deadline = time.monotonic() + 30
-    while not consumer.assignment() and time.monotonic() < deadline:
-        consumer.poll(0.1)
 
 
 @pytest.mark.parametrize("user", ["admin", "guest"])
