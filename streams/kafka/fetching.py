@@ -25,7 +25,7 @@ class FetchSize(Struct, frozen=True):
     """
 
     batch_bytes: int
-    wait_ms: int = 150
+    wait_ms: int
 
 
 def consumer_options(

@@ -27,7 +27,7 @@ def fetch_size(stage: str, batch_bytes: int) -> FetchSize:
 def give_way(stage: str) -> None:
     """Let urgent stages on the same cores go first, if this process runs another one.
 
-    It lowers the priority of this process; only its owner's superuser can raise it again.
+    It lowers the priority of this process, which only a superuser can raise again.
     """
     if stage not in URGENT and hasattr(os, "nice"):
         os.nice(_BULK_NICENESS)

@@ -159,7 +159,7 @@ def _read_ours(
             topics=[topic],
             instance_id="",
             session_s=30.0,
-            fetch=FetchSize(4_194_304),
+            fetch=FetchSize(4_194_304, 150),
             on_batch=on_batch,
             on_assigned=on_moved,
             on_revoked=on_moved,

@@ -57,7 +57,7 @@ class Reader:
             topics=[TOPIC],
             instance_id=name,
             session_s=6.0,
-            fetch=FetchSize(1 << 16),
+            fetch=FetchSize(1 << 16, 150),
             on_batch=self._on_batch,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,

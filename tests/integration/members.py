@@ -7,7 +7,18 @@ from streams.kafka.envelope import RawMessage
 from streams.kafka.faust_transport import ConsumerApp, Where
 from streams.kafka.fetching import FetchSize
 from streams.kafka.layout import topic_name
+from streams.kafka.topics import TopicAdmin
 from streams.settings import KafkaSettings
+
+PARTITIONS = 4
+
+
+def with_topics(bootstrap: str, prefix: str) -> KafkaSettings:
+    """Make all topics, and return where they are."""
+    found = KafkaSettings(bootstrap=bootstrap, topic_prefix=prefix, partitions=PARTITIONS, replication=1)
+    with TopicAdmin(found) as admin:
+        admin.create()
+    return found
 
 
 class Reader:
@@ -27,7 +38,7 @@ class Reader:
             topics=[self.topic],
             instance_id=name,
             session_s=session_s,
-            fetch=FetchSize(1 << 20),
+            fetch=FetchSize(1 << 20, 150),
             on_batch=self._batch,
             on_assigned=self._assigned,
             on_revoked=self._revoked,

@@ -9,22 +9,15 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from confluent_kafka import Consumer
 
 from streams.kafka.errors import BrokerError
-from streams.kafka.topics import TopicAdmin
 from streams.settings import KafkaSettings
-from tests.integration.members import Reader, until
+from tests.integration.members import PARTITIONS, Reader, until, with_topics
 
 pytestmark = pytest.mark.xdist_group("kafka")
-PARTITIONS = 4
 
 
 @pytest.fixture
 def settings(kafka_bootstrap: str, topic_prefix: str) -> KafkaSettings:
-    found = KafkaSettings(
-        bootstrap=kafka_bootstrap, topic_prefix=topic_prefix, partitions=PARTITIONS, replication=1
-    )
-    with TopicAdmin(found) as admin:
-        admin.create()
-    return found
+    return with_topics(kafka_bootstrap, topic_prefix)
 
 
 def test_a_group_of_another_protocol_is_told(settings):

@@ -254,4 +254,5 @@ def test_tls_to_a_plain_port_is_said(tmp_path: Path, plain: dict[str, Any], secu
 
 def test_a_mechanism_that_is_not_offered_is_said(tmp_path: Path, secured: dict[str, Any]) -> None:
     line = refusal("check", write_config(tmp_path, **{**secured, "sasl_mechanism": "PLAIN"}))
-    assert "does not offer PLAIN: set kafka.sasl_mechanism" in line
+    # The broker hangs up behind its answer; where that is lost, the line names what may not fit.
+    assert "does not offer PLAIN: set kafka.sasl_mechanism" in line or "kafka.sasl_mechanism fit it" in line

@@ -17,20 +17,14 @@ from streams.kafka.layout import topic_name
 from streams.kafka.topics import TopicAdmin
 from streams.kafka.transactions import Outgoing, TransactionalWriter, read_partitions
 from streams.settings import KafkaSettings
-from tests.integration.members import Reader, until
+from tests.integration.members import PARTITIONS, Reader, until, with_topics
 
 pytestmark = pytest.mark.xdist_group("kafka")
-PARTITIONS = 4
 
 
 @pytest.fixture
 def settings(kafka_bootstrap: str, topic_prefix: str) -> KafkaSettings:
-    found = KafkaSettings(
-        bootstrap=kafka_bootstrap, topic_prefix=topic_prefix, partitions=PARTITIONS, replication=1
-    )
-    with TopicAdmin(found) as admin:
-        admin.create()
-    return found
+    return with_topics(kafka_bootstrap, topic_prefix)
 
 
 async def send(settings: KafkaSettings, numbers: Sequence[int], *, abort: bool = False) -> None:

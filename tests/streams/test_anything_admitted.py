@@ -12,6 +12,7 @@ from detectors.stages.detect import DetectStage
 from detectors.stages.detect_plan import DetectPlan
 from streams.assembly import assemble
 from streams.door.admission import AdmissionContext, admit_payloads
+from streams.door.submission import Kind
 from streams.inbox import Entry
 from streams.settings import DoorSettings, Settings
 
@@ -86,9 +87,9 @@ runs = st.fixed_dictionaries(
 )
 
 
-def admitted(kind: str, sent: dict[str, object]) -> list[Record]:
+def admitted(kind: Kind, sent: dict[str, object]) -> list[Record]:
     """Return what reaches the stages of a submission: nothing, if the door refuses it."""
-    entries = admit_payloads([msgspec.json.encode(sent)], kind, DOOR)  # type: ignore[arg-type]
+    entries = admit_payloads([msgspec.json.encode(sent)], kind, DOOR)
     return [one.record for one in entries if isinstance(one, Entry) and one.topic == "interactions"]
 
 

@@ -24,7 +24,7 @@ def make(settings: KafkaSettings) -> ConsumerApp:
         topics=["t"],
         instance_id="i",
         session_s=6.0,
-        fetch=FetchSize(1 << 20),
+        fetch=FetchSize(1 << 20, 150),
         on_batch=nothing,
         on_assigned=nothing,
         on_revoked=nothing,

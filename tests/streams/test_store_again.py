@@ -98,10 +98,12 @@ def test_an_earlier_insert_that_comes_late_stores_nothing(store: Store, prefix: 
 
 def test_rows_of_other_places_do_not_count(store: Store, prefix: str) -> None:
     store.define("SYSTEM STOP MERGES scores")  # a merge makes one row of two that are alike
-    store.insert("scores", scores(prefix, partition=2), token=f"{prefix}/other")
-    store.complete("scores", scores(prefix), token=prefix)
-    assert counts(store, prefix) == (60, 30)
-    store.define("SYSTEM START MERGES scores")
+    try:
+        store.insert("scores", scores(prefix, partition=2), token=f"{prefix}/other")
+        store.complete("scores", scores(prefix), token=prefix)
+        assert counts(store, prefix) == (60, 30)
+    finally:
+        store.define("SYSTEM START MERGES scores")
 
 
 def test_rows_that_the_engine_makes_one_of_are_not_missed(store: Store, prefix: str) -> None:
