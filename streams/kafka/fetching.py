@@ -13,12 +13,11 @@ from streams.settings import KafkaSettings
 Where = tuple[str, int]
 """A topic (its Kafka name) and a partition."""
 
-_FETCH_MIN_BYTES: Final = 1_048_576
 _NEVER_S: Final = 7 * 86_400.0  # who waits for a store may wait long; the watchdog looks after the rest
 
 
 class FetchSize(Struct, frozen=True):
-    """What is fetched at once: a megabyte, or what `wait_ms` bring; of a partition at most `batch_bytes`.
+    """What is fetched at once: `min_bytes`, or what `wait_ms` bring; of a partition at most `batch_bytes`.
 
     Most of what a small batch costs is its transaction, and most of that is the broker's work: at 600
     interactions a second, fetching whatever was there kept two cores busy; waiting halves what stages take.
@@ -26,6 +25,7 @@ class FetchSize(Struct, frozen=True):
 
     batch_bytes: int
     wait_ms: int
+    min_bytes: int = 1_048_576
 
 
 def consumer_options(
@@ -41,7 +41,7 @@ def consumer_options(
         "isolation_level": "read_committed",
         "max_partition_fetch_bytes": size.batch_bytes,
         "fetch_max_wait_ms": size.wait_ms,
-        "fetch_min_bytes": min(size.batch_bytes, _FETCH_MIN_BYTES),
+        "fetch_min_bytes": min(size.batch_bytes, size.min_bytes),
         "session_timeout_ms": round(session_s * 1000),
         "rebalance_timeout_ms": round(session_s * 1000),
         "heartbeat_interval_ms": round(min(3.0, session_s / 6) * 1000),

@@ -1,7 +1,8 @@
 """A store in a process of its own: the embedded engine behind its ClickHouse door, started again when killed.
 
-Merges are off and blocks are not collapsed, so that a row that was stored twice stays two rows to count.
-As a program it serves (``python -m tests.chaos.kafka_store FOLDER PORT``) or runs SQL (``... FOLDER SQL``).
+In chaos merges are off and blocks are not collapsed, so that a row that was stored twice stays two rows to
+count. As a program it serves (``python -m tests.chaos.kafka_store FOLDER PORT [countable]``) or runs SQL
+(``... FOLDER SQL``).
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import clickhouse_connect
 from streams.clickhouse_door import ClickHouseDoor, Tokens
 from streams.listener import Listener, bind
 from streams.settings import ClickHouseDoorSettings
-from streams.store import open_store
+from streams.store import Store, open_store
 from tests.chaos.kafka_disk import SmallDisk
 
 READER, WRITER = "chaos-reader", "chaos-writer"
@@ -46,10 +47,19 @@ _NO_MERGES = (
 
 
 class StoreProcess:
-    """Starts, kills and asks the store in `folder`, which has a small disk of its own if it can have one."""
+    """Starts, kills and asks the store in `folder`, which has a small disk of its own once that is entered.
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self._folder, self.port = folder, port
+    Parameters
+    ----------
+    folder, port
+        Where it stores and listens.
+    countable
+        Whether rows stay as they were inserted, to be counted; else it is the store as it is shipped, for
+        parts that are never merged pile up, and make every insert dearer than the last.
+    """
+
+    def __init__(self, folder: Path, port: int, *, countable: bool = True) -> None:
+        self._folder, self.port, self._countable = folder, port, countable
         self._process: subprocess.Popen[bytes] | None = None
         self.disk = SmallDisk(folder / "store", megabytes=3_000)
 
@@ -58,6 +68,7 @@ class StoreProcess:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "store.log").open("ab") as log:
             command = [sys.executable, "-m", "tests.chaos.kafka_store", str(self._folder), str(self.port)]
+            command += ["countable"] if self._countable else []
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
@@ -122,13 +133,19 @@ class StoreProcess:
         return self._process
 
 
-async def serve(folder: Path, port: int) -> None:
-    """Serve the store until SIGTERM."""
-    store = open_store(path=folder / "store")
-    store.migrate()
+def keep_countable(store: Store) -> None:
+    """Let every row stay as it was inserted."""
     for table in _TABLES:
         store._client.command(f"ALTER TABLE {table} MODIFY SETTING {_NO_MERGES}")
     store._insert_settings["optimize_on_insert"] = 0
+
+
+async def serve(folder: Path, port: int, *, countable: bool) -> None:
+    """Serve the store until SIGTERM."""
+    store = open_store(path=folder / "store")
+    store.migrate()
+    if countable:
+        keep_countable(store)
     settings = ClickHouseDoorSettings(max_execution_s=120.0, max_result_bytes=1 << 30)
     door = ClickHouseDoor(store, settings, Tokens(READER.encode(), WRITER.encode()))
     listener = Listener(door.app, bind("127.0.0.1", port))
@@ -151,8 +168,8 @@ def run(folder: Path, statements: Sequence[str]) -> None:
 
 def main(folder: str, *rest: str) -> None:
     """Serve the store in `folder` on the port in `rest`, or run the statements there."""
-    if len(rest) == 1 and rest[0].isdigit():
-        asyncio.run(serve(Path(folder), int(rest[0])))
+    if rest[0].isdigit():
+        asyncio.run(serve(Path(folder), int(rest[0]), countable="countable" in rest))
     else:
         run(Path(folder), rest)
 

@@ -97,6 +97,9 @@ class World:
         What can be hurt (``spool`` is the client's disk), and what collects pages and moves.
     settings, config
         What every worker runs with.
+
+    With `lasting`, broker and store are what is shipped; else the store keeps rows to be counted, its disk
+    can be filled, and inserts pass a proxy that can break them.
     """
 
     def __init__(
@@ -137,17 +140,26 @@ class World:
         self.gateway = self._stack.enter_context(GatewayThread(self.folder, seed=self.load.seed))
         self.gateway.gateway.set_shares({"2.3": 1.0 - SHARE, "2.4": SHARE})
         self.broker = self._stack.enter_context(LocalBroker(self.folder / "broker", lasting=self._lasting))
-        self.store = StoreProcess(self.folder / "store", free_port())
+        self.store = StoreProcess(self.folder / "store", free_port(), countable=not self._lasting)
         self.spool = self._stack.enter_context(SmallDisk(self.folder / "spool", megabytes=64))
-        self._stack.enter_context(self.store.disk)
-        self._stack.callback(self.store.stop)
-        self.store.start()
-        self.proxy = self._stack.enter_context(StoreProxy(self.store.port, seed=self.load.seed))
-        self.settings = self._configure()
+        store_port = self._open_store() if self._lasting else self._open_fragile_store()
+        self.settings = self._configure(store_port)
         with TopicAdmin(self.settings.kafka) as admin:
             admin.create()
 
-    def _configure(self) -> Settings:
+    def _open_store(self) -> int:
+        self._stack.callback(self.store.stop)
+        self.store.start()
+        return self.store.port
+
+    def _open_fragile_store(self) -> int:
+        """Open the store on a disk that can be filled, behind a proxy that can break inserts."""
+        self._stack.enter_context(self.store.disk)
+        self._open_store()
+        self.proxy = self._stack.enter_context(StoreProxy(self.store.port, seed=self.load.seed))
+        return self.proxy.port
+
+    def _configure(self, store_port: int) -> Settings:
         lateness_s = self._lateness_share * self.load.interactions / self.load.rate_per_s
         text = _CONFIG.format(
             folder=self.folder,
@@ -156,7 +168,7 @@ class World:
             session_s=SESSION_S,
             lateness_s=max(10.0, round(lateness_s)),
             flush_s=self._flush_s,
-            store_port=self.proxy.port,
+            store_port=store_port,
             gateway=self.gateway.url,
             secret_file=self.gateway.secret_file,
         )

@@ -26,11 +26,22 @@ def test_only_bulk_stages_give_way(stage):
     assert int(ran.stdout) == wanted
 
 
-def test_urgent_stages_fetch_sooner_and_every_one_waits():
-    waits = {}
-    for stage in BUILDERS:
-        options = consumer_options(KafkaSettings(), "g", "", 6.0, fetch_size(stage, 65_536))
-        waits[stage] = options["fetch_max_wait_ms"]
-        assert options["max_partition_fetch_bytes"] == options["fetch_min_bytes"] == 65_536
-    assert waits.keys() > URGENT
-    assert 0 < max(waits[stage] for stage in URGENT) < min(waits[stage] for stage in waits.keys() - URGENT)
+def options(stage):
+    return consumer_options(KafkaSettings(), "g", "", 6.0, fetch_size(stage, 65_536))
+
+
+@pytest.mark.parametrize("stage", BUILDERS)
+def test_every_stage_waits_for_records_and_is_given_whole_batches(stage):
+    assert options(stage)["fetch_max_wait_ms"] > 0
+    assert options(stage)["max_partition_fetch_bytes"] == 65_536
+
+
+@pytest.mark.parametrize("stage", [stage for stage in BUILDERS if stage not in URGENT])
+def test_bulk_stages_wait_for_more(stage):
+    assert options(stage)["fetch_min_bytes"] == 65_536
+
+
+@pytest.mark.parametrize("stage", sorted(URGENT))
+def test_on_the_way_to_a_page_nothing_waits_as_long_as_in_bulk(stage):
+    soon = options(stage)["fetch_max_wait_ms"] < options("score")["fetch_max_wait_ms"]
+    assert soon or options(stage)["fetch_min_bytes"] == 1
