@@ -151,11 +151,12 @@ def find_phone(text: str, start: int, end: int) -> Span | None:
         return start, end
     before = text[max(0, start - _BEFORE_CHARACTERS) : start]
     worded = any(map(str.isalpha, before))
-    if not worded or not _REFERENCE_WORD.search(before):
-        for form in (_NORTH_AMERICAN, _NATIONAL):
-            match = form.match(text, start, end)
-            if match is not None and not _glued(text, *match.span()):
-                return match.span()
+    for form in (_NORTH_AMERICAN, _NATIONAL):
+        match = form.match(text, start, end)
+        if match is not None and not _glued(text, *match.span()):
+            if worded and _REFERENCE_WORD.search(before):  # a slow search, and hardly any number has a form
+                break
+            return match.span()
     if whole and worded and 7 <= digits <= 15 and _PHONE_WORD.search(before):
         return start, end
     return None

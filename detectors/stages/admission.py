@@ -1,14 +1,10 @@
 """Which deployments and releases are watched: names come from clients, so their number has bounds."""
 
 from collections import Counter
-from collections.abc import Sequence
-from operator import attrgetter
+from collections.abc import Mapping
 
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
-from detectors.stages.units import Entry
-
-_RELEASE = attrgetter("release")
 
 
 def admit_deployment(plan: DetectPlan, state: DetectState, deployment: str) -> bool:
@@ -19,18 +15,17 @@ def admit_deployment(plan: DetectPlan, state: DetectState, deployment: str) -> b
 
 
 def admit_releases(
-    plan: DetectPlan, state: DetectState, deployment: str, entries: Sequence[Entry], bucket_ms: int
+    plan: DetectPlan, state: DetectState, deployment: str, served: Mapping[str, int], bucket_ms: int
 ) -> set[str]:
     """Return the releases that are watched from this bucket on: all declared ones, and a few others.
 
-    Of the others the ones served latest stay; among equals those known before, then those that answered
-    more. What is pushed out loses its streams; what finds no room is counted.
+    `served` is how many interactions each answered in it. Of the others the ones served latest stay; among
+    equals those known before, then those that answered more. What is pushed out loses its streams; what finds
+    no room is counted.
     """
     declared = state.releases.get(deployment, {})
-    served = Counter(map(_RELEASE, entries))
     answered = Counter({name: count for name, count in served.items() if name not in declared})
-    key = key_of("undeclared", deployment)
-    known: dict[str, int] = state.blobs.get(key, {})
+    key, known = _undeclared(state, deployment)
     latest = {name: last for name, last in known.items() if name not in declared}
     latest |= dict.fromkeys(answered, bucket_ms)
     ranked = sorted(latest, key=lambda name: (-latest[name], name not in known, -answered[name], name))
@@ -44,3 +39,14 @@ def admit_releases(
     if kept != known:
         state.blobs.put(key, kept)
     return {*declared, *kept}
+
+
+def watched_releases(state: DetectState, deployment: str) -> set[str]:
+    """Return the releases that are watched now, and most likely in the next bucket."""
+    return {*state.releases.get(deployment, {}), *_undeclared(state, deployment)[1]}
+
+
+def _undeclared(state: DetectState, deployment: str) -> tuple[str, dict[str, int]]:
+    """Return the key of the watched releases that nobody declared, and in which bucket each answered last."""
+    key = key_of("undeclared", deployment)
+    return key, state.blobs.get(key, {})

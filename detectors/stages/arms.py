@@ -1,38 +1,28 @@
 """The arm tests of one closed bucket: which units are counted, and whether they may be compared."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Final
 
 import msgspec
 import numpy as np
-from msgspec import Struct
 
 from detectors.records import Release, Signal, StreamKey
+from detectors.stages.answers import Answers, Routed, answers_of
 from detectors.stages.arm_stream import ArmStream
+from detectors.stages.bucket import Bucket
 from detectors.stages.candidate import Candidate
 from detectors.stages.closed_units import ClosedUnits
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
-from detectors.stages.seen_units import Kind, SeenUnits, hash_of, kind_of
-from detectors.stages.units import ALL, Entry, UnitValue, bucket_of, coin_of
+from detectors.stages.seen_units import Kind, SeenUnits, kind_of
+from detectors.stages.units import ALL, UnitValue, bucket_of
 
 CONVERSATION_HORIZON_MS: Final = 24 * 3_600_000
 """For how long a conversation is remembered; a user is for as long as the candidate's episode lasts."""
 
-_ANSWER: Final = attrgetter("unit", "release", "share")
 _HASHED: Final = attrgetter("hashed")
-_Answer = tuple[str, str, float | None]
-
-
-class _Routed(Struct, frozen=True):
-    """What the router did with one unit of randomisation in the bucket."""
-
-    unit: str
-    hashed: bytes
-    releases: frozenset[str]
-    shares: frozenset[float]
 
 
 class ArmTests:
@@ -47,25 +37,23 @@ class ArmTests:
         )
         self._stable = sorted(name for name, release in releases.items() if release.role == "stable")
 
-    def run(self, entries: Sequence[Entry], units: ClosedUnits, *, status_due: bool) -> list[Signal]:
-        """Return what the arm tests say after the bucket, whose watched units are `units`."""
+    def run(self, bucket: Bucket, units: ClosedUnits, *, status_due: bool) -> list[Signal]:
+        """Return what the arm tests say after `bucket`, whose watched units are `units`."""
         self._forget()
         if not self._candidates:
             return []
-        since_ms = max(release.started_at_ms for release in self._candidates)
-        answered = Counter(_ANSWER(entry) for entry in entries if entry.event_time_ms >= since_ms)
-        routed = _routed(answered)
-        served, stamped = _served(answered)
+        answers = self._answers(bucket)
         obstacle = self._obstacle()
-        fresh: dict[str, list[_Routed]] = {}
+        fresh: dict[str, list[Routed]] = {}
         if not obstacle:
-            fresh, full = self._fresh(routed)
+            fresh, full = self._fresh(answers.routed)
             obstacle = "seen_units_full" if full else ""
         found: list[Signal] = []
         for release in self._candidates:
             key, candidate = self._candidate(release)
             name = release.release
-            candidate.serve(served=served[name], stamped=stamped[name], bucket_ms=self._bucket_ms)
+            served, stamped = answers.served.get(name, 0), answers.stamped.get(name, 0)
+            candidate.serve(served=served, stamped=stamped, bucket_ms=self._bucket_ms)
             counted = self._assign(candidate, name, fresh.get(name, ()))
             status = candidate.status(self._at_ms, obstacle) if status_due else None
             found += [status] if status else []
@@ -73,6 +61,12 @@ class ArmTests:
             found += self._feed(release, units.values_of(counted), status_due=status_due, blind=blind)
             self._state.own(key, self._deployment, name)
         return found
+
+    def _answers(self, bucket: Bucket) -> Answers:
+        since_ms = max(release.started_at_ms for release in self._candidates)
+        if since_ms <= self._bucket_ms:
+            return bucket.answers
+        return answers_of([entry for entry in bucket.entries if entry.event_time_ms >= since_ms])
 
     @property
     def _at_ms(self) -> int:
@@ -90,7 +84,7 @@ class ArmTests:
             candidate = self._state.candidates[key] = Candidate(release)
         return key, candidate
 
-    def _assign(self, candidate: Candidate, name: str, fresh: Iterable[_Routed]) -> set[str]:
+    def _assign(self, candidate: Candidate, name: str, fresh: Iterable[Routed]) -> set[str]:
         """Bet on the arms of the fresh units; return those that the arm tests count."""
         arms = {name, self._stable[0]} if self._stable else {name}
         coins = [
@@ -143,13 +137,13 @@ class ArmTests:
             for bucket_ms in seen.forget_before(until_ms):
                 self._state.blobs.drop(key_of("seen", self._deployment, kind, bucket_ms))
 
-    def _fresh(self, routed: Iterable[_Routed]) -> tuple[dict[str, list[_Routed]], bool]:
+    def _fresh(self, routed: Iterable[Routed]) -> tuple[dict[str, list[Routed]], bool]:
         """Return, by candidate, the units that its tests have not counted, and whether some had no room.
 
         A unit's arm is random once; when it comes back its arm is known, and a bet on it would not be fair.
         Their order is that of their hashes, so that what finds no room does not depend on names.
         """
-        fresh: dict[str, list[_Routed]] = defaultdict(list)
+        fresh: dict[str, list[Routed]] = defaultdict(list)
         new: dict[Kind, list[bytes]] = defaultdict(list)
         kinds: tuple[Kind, ...] = ("user", "conversation")
         tables = {kind: self._seen(kind) for kind in kinds}
@@ -180,28 +174,3 @@ class ArmTests:
 
     def _seen(self, kind: str) -> SeenUnits:
         return self._state.seen_units.setdefault((self._deployment, kind), SeenUnits())
-
-
-def _served(answered: Mapping[_Answer, int]) -> tuple[Counter[str], Counter[str]]:
-    """Return how many interactions each release answered, and how many of them bear a known share."""
-    served: Counter[str] = Counter()
-    stamped: Counter[str] = Counter()
-    for (_, release, share), count in answered.items():
-        served[release] += count
-        if coin_of(share) is not None:
-            stamped[release] += count
-    return served, stamped
-
-
-def _routed(answered: Iterable[_Answer]) -> list[_Routed]:
-    """Return the units with a known share; those that several releases answered are seen, and no coin."""
-    releases: dict[str, set[str]] = defaultdict(set)
-    shares: dict[str, set[float]] = defaultdict(set)
-    for unit, release, share in answered:
-        releases[unit].add(release)
-        if (coin := coin_of(share)) is not None:
-            shares[unit].add(coin)
-    return [
-        _Routed(unit, hash_of(unit), frozenset(releases[unit]), frozenset(known))
-        for unit, known in shares.items()
-    ]

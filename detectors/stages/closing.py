@@ -1,18 +1,20 @@
 """The close of one bucket of one deployment."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from detectors.records import Release, Signal
 from detectors.stages.admission import admit_releases
 from detectors.stages.arms import ArmTests
+from detectors.stages.bucket import Bucket, ReleaseUnits, units_of
 from detectors.stages.closed_units import ClosedUnits
 from detectors.stages.contract import Output
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
 from detectors.stages.reference_tests import ReferenceTests
 from detectors.stages.served_shares import count_served, share_statuses
-from detectors.stages.units import Entry, SegmentTable
+from detectors.stages.units import SegmentTable
 
 
 class Closing:
@@ -25,27 +27,35 @@ class Closing:
         self._status_due = self._take_status_turn()
         self._outputs: list[Output] = []
 
-    def run(self, entries: list[Entry]) -> list[Output]:
+    def run(self, bucket: Bucket) -> list[Output]:
         """Return declarations that come into force, references, and signals."""
         state, deployment, bucket_ms = self._state, self._deployment, self._bucket_ms
         for release in state.take_started(deployment, self._at_ms):
             self._outputs.append(Output(topic="signals", key=deployment, record=release))
         self._releases = state.releases.get(deployment, {})
-        watched = admit_releases(self._plan, state, deployment, entries, bucket_ms)
-        # Names without end must not cost without end: what is not watched stops here. So does what a release
-        # answered in the bucket before its declared start: it belongs to its last episode.
-        starts_ms = {release: self._start_ms(release) for release in watched}
-        units = self._close(
-            [entry for entry in entries if entry.event_time_ms >= starts_ms.get(entry.release, math.inf)]
-        )
+        watched = admit_releases(self._plan, state, deployment, bucket.served, bucket_ms)
+        units = self._close(self._watched_units(bucket, watched))
         references = ReferenceTests(self._plan, state, deployment, self._releases, bucket_ms)
         self._outputs += references.run(units, status_due=self._status_due)
         arms = ArmTests(self._plan, state, deployment, bucket_ms)
-        self._emit(arms.run(entries, units, status_due=self._status_due))
-        count_served(state, deployment, entries, watched, bucket_ms)
+        self._emit(arms.run(bucket, units, status_due=self._status_due))
+        count_served(state, deployment, bucket.served, watched, bucket_ms)
         if self._status_due:
             self._emit(share_statuses(state, deployment, self._at_ms))
         return self._outputs
+
+    def _watched_units(self, bucket: Bucket, watched: Iterable[str]) -> dict[str, ReleaseUnits]:
+        """Return the units of the releases that are watched, from their start on.
+
+        Names without end must not cost without end: what is not watched stops here. So does what a release
+        answered in the bucket before its declared start: it belongs to its last episode.
+        """
+        starts_ms = {release: self._start_ms(release) for release in watched}
+        if all(start_ms <= self._bucket_ms for start_ms in starts_ms.values()):
+            return bucket.units_of(starts_ms)
+        return units_of(
+            entry for entry in bucket.entries if entry.event_time_ms >= starts_ms.get(entry.release, math.inf)
+        )
 
     def _start_ms(self, release: str) -> int:
         declared = self._releases.get(release)
@@ -59,14 +69,14 @@ class Closing:
         self._state.blobs.put(key_of("status_turn", self._deployment), turn)
         return True
 
-    def _close(self, entries: Sequence[Entry]) -> ClosedUnits:
+    def _close(self, releases: Mapping[str, ReleaseUnits]) -> ClosedUnits:
         key = key_of("segments", self._deployment)
         table = SegmentTable(self._plan.segment_top, dict(self._state.blobs.get(key, {})))
-        if table.admit(entries):
+        if table.admit(chain.from_iterable(of.samples for of in releases.values())):
             self._state.blobs.put(key, table.kept)
         if table.overflow:
             self._state.count("segment_overflow", self._deployment, table.overflow)
-        return ClosedUnits(entries, table)
+        return ClosedUnits(releases, table)
 
     def _emit(self, signals: Sequence[Signal]) -> None:
         self._outputs += [Output(topic="signals", key=self._deployment, record=signal) for signal in signals]

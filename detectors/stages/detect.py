@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from detectors.records import Reference, Release, Scorecard, Tick
-from detectors.stages.admission import admit_deployment
+from detectors.stages.admission import admit_deployment, watched_releases
+from detectors.stages.bucket import Bucket
 from detectors.stages.closing import Closing
 from detectors.stages.contract import Delivery, Output
 from detectors.stages.detect_plan import DetectPlan
@@ -52,6 +53,8 @@ class DetectStage:
                 state.declare(record)
             elif isinstance(record, Reference):
                 self._approve(state, record)
+        if not outputs:  # what a close brought forth must not wait
+            self._prepare(state)
         if batch:
             state.blobs.put("last_offset", batch[-1].offset)
             state.blobs.put("watermarks", {str(k): v for k, v in sorted(state.watermarks.items())})
@@ -80,9 +83,23 @@ class DetectStage:
         state.blobs.put("closed_until_ms", until)
         outputs: list[Output] = []
         for bucket_ms, deployment in sorted(key for key in state.open if key[0] < until):
-            entries = state.take_bucket(bucket_ms, deployment)
+            bucket = state.take_bucket(bucket_ms, deployment)
             if admit_deployment(self._plan, state, deployment):
-                outputs += Closing(self._plan, state, deployment, bucket_ms).run(entries)
+                outputs += Closing(self._plan, state, deployment, bucket_ms).run(bucket)
             else:
-                state.count("deployment_overflow", deployment, len(entries))
+                state.count("deployment_overflow", deployment, len(bucket.entries))
         return outputs
+
+    def _prepare(self, state: DetectState) -> None:
+        """Do for the next closes what will hardly change: half of the allowed lateness is over."""
+        if len(state.watermarks) < self._plan.source_partitions:
+            return
+        until = bucket_of(min(state.watermarks.values()) - self._plan.lateness_ms // 2, self._plan.unit_ms)
+        if until <= state.prepared_until_ms:
+            return
+        state.prepared_until_ms = until
+        for where in [key for key in state.open if key[0] < until and key not in state.prepared]:
+            if admit_deployment(self._plan, state, where[1]):
+                bucket = state.prepared[where] = Bucket(state.open[where])
+                has_candidate = state.has_candidate(where[1])
+                bucket.prepare(watched_releases(state, where[1]), has_candidate=has_candidate)

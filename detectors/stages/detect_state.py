@@ -1,5 +1,6 @@
 """The live state of the detect stage, and its keyed blobs."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,7 @@ import msgspec
 
 from detectors.records import Reference, Release
 from detectors.stages.arm_stream import ArmStream
+from detectors.stages.bucket import Bucket
 from detectors.stages.candidate import Candidate
 from detectors.stages.contract import StageState
 from detectors.stages.moments import Moments
@@ -34,6 +36,8 @@ class DetectState:
         Every bucket that starts before this is closed; what arrives for it is late.
     open
         Entries of buckets still open, by (bucket start, deployment).
+    prepared, prepared_until_ms
+        What was made of open buckets before their close, and up to which; not stored.
     status_turns
         The latest status time, counted in periods, of every deployment that is watched.
     seen_units
@@ -52,6 +56,8 @@ class DetectState:
         self.builders: dict[str, ReferenceBuilder] = {}
         self.anchors: dict[str, Reference] = {}
         self.open: dict[tuple[int, str], list[Entry]] = {}
+        self.prepared: dict[tuple[int, str], Bucket] = {}
+        self.prepared_until_ms = -math.inf
         self.seen_units: dict[tuple[str, str], SeenUnits] = {}
         self._keys_of: dict[tuple[str, str], set[str]] = defaultdict(set)  # by deployment and release
         self._chunks: dict[tuple[int, str], list[str]] = {}  # keys of the stored entries of open buckets
@@ -223,12 +229,18 @@ class DetectState:
             self._stored_entries[where] = len(entries)
         entries.append(entry)
 
-    def take_bucket(self, bucket_ms: int, deployment: str) -> list[Entry]:
-        """Return and forget the entries of a bucket that closes."""
-        self._stored_entries.pop((bucket_ms, deployment), None)
-        for key in self._chunks.pop((bucket_ms, deployment), ()):
+    def take_bucket(self, bucket_ms: int, deployment: str) -> Bucket:
+        """Return and forget the bucket, which closes: as it was prepared, if nothing came since."""
+        where = bucket_ms, deployment
+        self._stored_entries.pop(where, None)
+        for key in self._chunks.pop(where, ()):
             self.blobs.drop(key)
-        return self.open.pop((bucket_ms, deployment))
+        entries, prepared = self.open.pop(where), self.prepared.pop(where, None)
+        return prepared if prepared is not None and prepared.is_of(entries) else Bucket(entries)
+
+    def has_candidate(self, deployment: str) -> bool:
+        """Return whether a release of `deployment` is a candidate."""
+        return any(one.role == "candidate" for one in self.releases.get(deployment, {}).values())
 
     def touch(self, key: str) -> None:
         """Mark the stream, arm, candidate or builder under `key` as changed."""

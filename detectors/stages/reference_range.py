@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from detectors.records import Cell, Reference, Scorecard, StreamKey
+from detectors.stages.bucket import units_of
 from detectors.stages.closed_units import ClosedUnits, Slice
 from detectors.stages.moments import Moments
 from detectors.stages.reference_builder import ReferenceBuilder
@@ -64,7 +65,7 @@ def _collect(
     builders: dict[tuple[str, str, str], ReferenceBuilder] = {}
     for bucket_ms in sorted(buckets):
         table.admit(buckets[bucket_ms])
-        units = ClosedUnits(buckets[bucket_ms], table)
+        units = ClosedUnits(units_of(buckets[bucket_ms]), table)
         for segment in units.segments():
             for one in units.slices(segment):
                 builder = builders.setdefault(_place(one), ReferenceBuilder(Moments(), min(buckets)))

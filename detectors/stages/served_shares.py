@@ -1,27 +1,22 @@
 """Which share of the traffic each release served, since the last status."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from detectors.records import Signal, StreamKey
 from detectors.records.ids import derive_id
 from detectors.stages.detect_state import DetectState, key_of
-from detectors.stages.units import ALL, Entry
-
-_RELEASE = attrgetter("release")
+from detectors.stages.units import ALL
 
 
 def count_served(
-    state: DetectState, deployment: str, entries: Sequence[Entry], watched: Iterable[str], bucket_ms: int
+    state: DetectState, deployment: str, served: Mapping[str, int], watched: Iterable[str], bucket_ms: int
 ) -> None:
-    """Add the interactions of a closed bucket to those of its status period."""
+    """Add what each release `served` in a closed bucket to its status period."""
     key = key_of("served", deployment)
     period: dict[str, Any] = state.blobs.get(key) or {"from": bucket_ms, "total": 0, "by": {}}
-    counts = Counter(map(_RELEASE, entries))
-    by = {name: period["by"].get(name, 0) + counts[name] for name in sorted(watched)}
-    state.blobs.put(key, {"from": period["from"], "total": period["total"] + len(entries), "by": by})
+    by = {name: period["by"].get(name, 0) + served.get(name, 0) for name in sorted(watched)}
+    state.blobs.put(key, {"from": period["from"], "total": period["total"] + sum(served.values()), "by": by})
 
 
 def share_statuses(state: DetectState, deployment: str, at_ms: int) -> list[Signal]:

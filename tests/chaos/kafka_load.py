@@ -25,6 +25,9 @@ REGRESSED = frozenset({"support", "sales"})
 CLOSING = "closing"
 """The deployment whose only records carry event time past everything else, so that all buckets close."""
 
+_LETTERS = str.maketrans("0123456789", "bcdfghjklm")
+"""Makes a word of a number: one of seven digits may be a phone's, and so costs the door twice as much."""
+
 Kind = Literal["interaction", "release", "feedback", "label"]
 
 
@@ -111,7 +114,7 @@ class Load(Struct, frozen=True, kw_only=True):
             "id": f"{self.seed}-{number}",
             "release": CANARY if canary else STABLE,
             "event_time": self.event_time_ms(number),
-            "prompt": f"{prompt} ({number})",
+            "prompt": f"{prompt} ({str(number).translate(_LETTERS)})",
             "response": refusal if refuses else answer,
             "user": f"user-{int(rng.random() * 5_000)}",
             "conversation": f"c{conversation}",

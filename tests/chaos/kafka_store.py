@@ -18,6 +18,7 @@ from typing import Any
 import clickhouse_connect
 
 from streams.clickhouse_door import ClickHouseDoor, Tokens
+from streams.kafka.precedence import give_way
 from streams.listener import Listener, bind
 from streams.settings import ClickHouseDoorSettings
 from streams.store import Store, open_store
@@ -146,6 +147,8 @@ async def serve(folder: Path, port: int, *, countable: bool) -> None:
     store.migrate()
     if countable:
         keep_countable(store)
+    else:
+        give_way("land")  # whose process would own the store
     settings = ClickHouseDoorSettings(max_execution_s=120.0, max_result_bytes=1 << 30)
     door = ClickHouseDoor(store, settings, Tokens(READER.encode(), WRITER.encode()))
     listener = Listener(door.app, bind("127.0.0.1", port))

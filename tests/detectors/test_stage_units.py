@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.records import Arm, Score, Scorecard
+from detectors.stages.bucket import units_of
 from detectors.stages.closed_units import ClosedUnits
 from detectors.stages.units import Entry, Measure, SegmentTable, bucket_of, entry_of
 
@@ -16,7 +17,7 @@ def in_order(one):
 
 def unit_values(rows, table):
     """The unit values of every segment, read from its columns."""
-    units = ClosedUnits(rows, table)
+    units = ClosedUnits(units_of(rows), table)
     by_metric = units.values_of({row.unit for row in rows})
     ours = sorted((one for values in by_metric.values() for one in values), key=in_order)
     named = {(one.release, one.metric, one.version, one.interaction_ids): one for one in ours}
@@ -158,7 +159,7 @@ def test_only_the_chosen_units_of_metrics_with_a_direction_are_valued_in_the_ord
         return Entry(f"{unit}-{release}", release, unit, "arm", 0.5, {}, measures, 0)
 
     rows = [entry("w", "1", 0.1), entry("u", "2", 0.2), entry("v", "1", 0.3), entry("u", "1", 0.4)]
-    units = ClosedUnits(rows, SegmentTable({}, {}))
+    units = ClosedUnits(units_of(rows), SegmentTable({}, {}))
     (kind, values) = next(iter(units.values_of({"u", "w", "x"}).items()))
     assert list(units.values_of({"u", "w", "x"})) == [kind] == [("m", "1")]
     assert [(one.unit, one.release, one.value) for one in values] == [
