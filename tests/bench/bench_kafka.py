@@ -44,8 +44,9 @@ SCALE = float(os.environ.get("PLUMBLINE_BENCH_SCALE", "1.0"))
 """Of how much is read: 1 takes some minutes."""
 ONLY = os.environ.get("PLUMBLINE_BENCH_ONLY", "transport,score,scorecards").split(",")
 SCORE_TURNS = max(1, round(5 * SCALE))
-"""How often one worker and two are measured in turn; the middle one of their ratios counts. A turn before
-these, in which the broker still compiles its own code, does not."""
+"""How often one worker and two are measured in turn; the middle one of their ratios counts."""
+WARM_TURNS = 2
+"""Turns before these do not count: the broker still compiles its own code, on the cores of two workers."""
 _BARE = 4_500
 _SLICES = {48: 3, 60: 4}  # segments beside the whole, by detectors that a scorecard of 12 metrics is fed to
 
@@ -107,7 +108,7 @@ def bench_score(folder: Path, broker: LocalBroker, interactions: Sequence[Intera
     bare: list[Measured] = []
     found: dict[int, list[Measured]] = {1: [], 2: []}
     third = len(interactions) // 3
-    for turn in range(SCORE_TURNS + 1):
+    for turn in range(WARM_TURNS + SCORE_TURNS):
         bare.append(bare_scorers(interactions[turn * _BARE : (turn + 1) * _BARE]))  # not seen before
         for workers, part in ((1, interactions[:third]), (2, interactions[third:])):
             kafka = settings_of(broker.bootstrap, f"score-{workers}-{turn}")
@@ -120,7 +121,7 @@ def bench_score(folder: Path, broker: LocalBroker, interactions: Sequence[Intera
         print(f"score, two of one: {two.wall_per_s / one.wall_per_s:.2f} by the wall clock,")
         print(f"{2.0 * two.cpu_per_s / one.cpu_per_s:.2f} by CPU seconds of the workers,")
         print(f"{_quiet_ratio(one, two):.2f} on these cores if nobody but the broker shared them")
-    alone, ones, twos = bare[1:], found[1][1:], found[2][1:]
+    alone, ones, twos = bare[WARM_TURNS:], found[1][WARM_TURNS:], found[2][WARM_TURNS:]
     of_bare = median(one.cpu_per_s / by_itself.cpu_per_s for one, by_itself in zip(ones, alone, strict=True))
     of_one = median(two.wall_per_s / one.wall_per_s for one, two in zip(ones, twos, strict=True))
     return [
@@ -182,8 +183,8 @@ def main() -> int:
         interactions = make_interactions(wanted)
         with LocalBroker(folder / "broker", heap_mb=1_024, lasting=True) as broker:
             lines = bench_transport(broker.bootstrap, interactions) if "transport" in ONLY else []
-            lines += bench_score(folder, broker, interactions) if "score" in ONLY else []
             lines += bench_scorecards(folder, broker) if "scorecards" in ONLY else []
+            lines += bench_score(folder, broker, interactions) if "score" in ONLY else []
     print(f"{'a second: interactions; rows, for landing':<46}{'wall':>12}{'per CPU s':>12}")
     print("\n".join(map(str, lines)))
     print(json.dumps({line.name: [line.wall_per_s, line.cpu_per_s, line.reached] for line in lines}))

@@ -1,9 +1,10 @@
 """What is made of a bucket before it closes: the same as at its close, and nothing for names without end."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from detectors.records import Arm, Release, Tick
+from detectors.stages import Delivery
 from detectors.stages import bucket as buckets
 from detectors.stages.bucket import Bucket
 from detectors.stages.detect import DetectStage
@@ -57,6 +58,12 @@ def made(rows, begin):
     ]  # fmt: skip
 
 
+@example(
+    [(0, "1", 0.0, "free", None), (1_000, "1", 0.0, "free", None)],
+    [(1_000, "1", 0.0, "free", None)] * 2,
+    0,
+    True,
+)
 @given(cards, cards, st.integers(0, 3_000), st.booleans())
 def test_prepared_or_not_the_results_are_the_same(rows, late, candidate_from_ms, restart):
     stable, candidate = RELEASES
@@ -64,24 +71,27 @@ def test_prepared_or_not_the_results_are_the_same(rows, late, candidate_from_ms,
     early, later = made(rows, 0), [one for one in made(late, 1_000) if one.event_time_ms >= 1_000]
     together = [*declared, *early, *later, *ticks(1_500), *ticks(2_500), *ticks(9_000)]
     _, wanted = run(DetectStage(plan()), together)
-    stage, found, state = DetectStage(plan()), [], None
-    for step in (declared, early, HALF_WAY, ticks(1_500), ticks(2_250), later, ticks(2_500), ticks(9_000)):
-        state, outputs = run(stage, step, state=state)
+    steps = (declared, early, HALF_WAY, ticks(1_500), ticks(2_250), later, ticks(2_500), ticks(9_000))
+    assert in_steps(DetectStage(plan()), steps, restart=restart) == wanted
+
+
+def in_steps(stage, steps, *, restart):
+    """What `steps` bring forth, one after the other; with `restart` each begins from stored blobs."""
+    stored, found, offset, state = {}, [], 0, stage.restore(0, {})
+    for records in steps:
+        batch = [Delivery(0, offset + n, record) for n, record in enumerate(records)]
+        offset += len(batch)
+        state, outputs = stage.step(state, batch)
+        found += [output.record for output in outputs]
+        stored |= stage.changes(state)
         if restart:
-            state = stage.restore(0, blobs(stage, state))
-        found += outputs
-    assert found == wanted
+            stored = {key: blob for key, blob in stored.items() if blob is not None}
+            state = stage.restore(0, dict(stored))
+    return found
 
 
 def as_dict(release):
     return {name: getattr(release, name) for name in release.__struct_fields__}
-
-
-def blobs(stage, state):
-    """All stored blobs of `state`."""
-    for key in state.blobs.keys(""):
-        state.blobs.put(key, state.blobs.get(key))
-    return {key: blob for key, blob in stage.changes(state).items() if blob is not None}
 
 
 def test_releases_without_end_are_not_made(monkeypatch):
