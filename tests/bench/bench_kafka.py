@@ -7,10 +7,9 @@ thing measured is one process. Exit code 1 if one is missed.
 Detection is promised for 12 metrics x 4 segments: 48 detectors are fed with every scorecard, of each metric
 the whole and its slices of three segments. Beside it stands what four segments beside the whole cost: 60.
 
-Two workers are measured against one over sources that are full before anybody starts. What they gain by the
-wall clock ends where the cores do: on two of them, two workers share with the broker, and with whoever is
-there as well. So it is printed who kept which cores busy, what two gain per CPU second of their own (what
-cores for all would give), and what they would gain on these cores if nobody but the broker shared them.
+Two workers are measured against one over sources that are full before anybody starts, and each two against
+the ones before and after them. What they gain by the wall clock ends where the cores do: on two of them, two
+workers share with the broker, and with whoever is there as well; so it is printed who kept which cores busy.
 Every worker is bound to one core. ``PLUMBLINE_BENCH_ONLY`` runs some parts alone, of
 ``transport,score,scorecards``.
 """
@@ -21,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -44,7 +44,7 @@ SCALE = float(os.environ.get("PLUMBLINE_BENCH_SCALE", "1.0"))
 """Of how much is read: 1 takes some minutes."""
 ONLY = os.environ.get("PLUMBLINE_BENCH_ONLY", "transport,score,scorecards").split(",")
 SCORE_TURNS = max(1, round(5 * SCALE))
-"""How often one worker and two are measured in turn; the middle one of their ratios counts."""
+"""How often two workers are measured, between one and one; the middle one of the ratios counts."""
 WARM_TURNS = 2
 """Turns before these do not count: the broker still compiles its own code, on the cores of two workers."""
 _BARE = 4_500
@@ -105,29 +105,36 @@ def bench_transport(bootstrap: str, interactions: Sequence[Interaction]) -> list
 
 def bench_score(folder: Path, broker: LocalBroker, interactions: Sequence[Interaction]) -> list[Line]:
     """Measure the score stage with one worker and with two in turn, beside the scorers alone."""
-    bare: list[Measured] = []
-    found: dict[int, list[Measured]] = {1: [], 2: []}
     third = len(interactions) // 3
-    for turn in range(WARM_TURNS + SCORE_TURNS):
+    parts = {1: interactions[:third], 2: interactions[third:]}
+
+    def measure(workers: int, turn: str) -> Measured:
+        kafka = settings_of(broker.bootstrap, f"score-{workers}-{turn}")
+        make_topics(kafka)
+        fill_interactions(kafka, parts[workers])
+        trial = Trial(stage="score", records=len(parts[workers]), workers=workers, batch=500)
+        found = run_stage(folder, kafka, trial, broker.pid)
+        print(f"score, {workers}: {found.wall_per_s:,.0f} a second; {_cores(found)}")
+        return found
+
+    for turn in range(WARM_TURNS):
+        measure(2, f"warm-{turn}")
+    bare, ones, twos = [], [measure(1, "0")], []
+    for turn in range(1, SCORE_TURNS + 1):
         bare.append(bare_scorers(interactions[turn * _BARE : (turn + 1) * _BARE]))  # not seen before
-        for workers, part in ((1, interactions[:third]), (2, interactions[third:])):
-            kafka = settings_of(broker.bootstrap, f"score-{workers}-{turn}")
-            make_topics(kafka)
-            fill_interactions(kafka, part)
-            trial = Trial(stage="score", records=len(part), workers=workers, batch=500)
-            found[workers].append(run_stage(folder, kafka, trial, broker.pid))
-            print(f"score, {workers}: {_cores(found[workers][-1])}")
-        one, two = found[1][-1], found[2][-1]
-        print(f"score, two of one: {two.wall_per_s / one.wall_per_s:.2f} by the wall clock,")
-        print(f"{2.0 * two.cpu_per_s / one.cpu_per_s:.2f} by CPU seconds of the workers,")
-        print(f"{_quiet_ratio(one, two):.2f} on these cores if nobody but the broker shared them")
-    alone, ones, twos = bare[WARM_TURNS:], found[1][WARM_TURNS:], found[2][WARM_TURNS:]
-    of_bare = median(one.cpu_per_s / by_itself.cpu_per_s for one, by_itself in zip(ones, alone, strict=True))
-    of_one = median(two.wall_per_s / one.wall_per_s for one, two in zip(ones, twos, strict=True))
+        twos.append(measure(2, f"{turn}"))
+        ones.append(measure(1, f"{turn}"))
+    of_bare = median(
+        one.cpu_per_s / by_itself.cpu_per_s for one, by_itself in zip(ones[1:], bare, strict=True)
+    )
+    # Of those before and after it: how fast this machine is changes by a tenth from minute to minute.
+    around = [(before.wall_per_s + after.wall_per_s) / 2 for before, after in pairwise(ones)]
+    of_one = [two.wall_per_s / one_per_s for two, one_per_s in zip(twos, around, strict=True)]
+    print("score, two of one: " + ", ".join(f"{ratio:.2f}" for ratio in of_one))
     return [
-        Line("all scorers, bare", *_middle(alone)),
+        Line("all scorers, bare", *_middle(bare)),
         Line("score stage, of the bare scorers", *_middle(ones), wanted=0.85, reached=of_bare),
-        Line("score stage, two workers, of one", *_middle(twos), wanted=1.7, reached=of_one),
+        Line("score stage, two workers, of one", *_middle(twos), wanted=1.7, reached=median(of_one)),
     ]
 
 
@@ -157,12 +164,6 @@ def bench_scorecards(folder: Path, broker: LocalBroker) -> list[Line]:
         else:
             lines.append(Line("detect, 12 metrics x 5: whole and 4 slices", *found.both()))
     return lines
-
-
-def _quiet_ratio(one: Measured, two: Measured) -> float:
-    """Return what two workers gain by the wall clock where they share the cores with the broker alone."""
-    record_s = 1.0 / two.cpu_per_s + two.broker_cpus / two.wall_per_s
-    return min(2.0 * two.cpu_per_s, (os.cpu_count() or 1) / record_s) / one.cpu_per_s
 
 
 def _cores(measured: Measured) -> str:
