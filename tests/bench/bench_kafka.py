@@ -7,11 +7,11 @@ thing measured is one process. Exit code 1 if one is missed.
 Detection is promised for 12 metrics x 4 segments: 48 detectors are fed with every scorecard, of each metric
 the whole and its slices of three segments. Beside it stands what four segments beside the whole cost: 60.
 
-Two workers are measured against one over sources that are full before anybody starts, and each two against
-the ones before and after them. What they gain by the wall clock ends where the cores do: on two of them, two
-workers share with the broker, and with whoever is there as well; so it is printed who kept which cores busy.
-Every worker is bound to one core. ``PLUMBLINE_BENCH_ONLY`` runs some parts alone, of
-``transport,score,scorecards``.
+Two workers are measured against one of them in slices of one run (see ``bench_kafka_pair``). What they gain
+by the wall clock ends where the cores do: on two of them, two workers share with the broker, and with whoever
+is there as well; so it is printed who kept which cores busy. Every worker is bound to one core. For the score
+stage the broker compiles its code quickly rather than well: the other takes a tenth of a core for minutes.
+``PLUMBLINE_BENCH_ONLY`` runs some parts alone, of ``transport,score,scorecards``.
 """
 
 import json
@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +27,7 @@ from msgspec import Struct
 
 from deploy.kafka import LocalBroker
 from detectors.records import Interaction
+from streams.settings import KafkaSettings
 from tests.bench.bench_kafka_fill import (
     METRICS,
     PARTITIONS,
@@ -38,16 +38,17 @@ from tests.bench.bench_kafka_fill import (
     make_topics,
     settings_of,
 )
+from tests.bench.bench_kafka_pair import run_pair
 from tests.bench.bench_kafka_stages import Measured, Trial, bare_scorers, run_stage
 
 SCALE = float(os.environ.get("PLUMBLINE_BENCH_SCALE", "1.0"))
 """Of how much is read: 1 takes some minutes."""
 ONLY = os.environ.get("PLUMBLINE_BENCH_ONLY", "transport,score,scorecards").split(",")
-SCORE_TURNS = max(1, round(5 * SCALE))
-"""How often two workers are measured, between one and one; the middle one of the ratios counts."""
-WARM_TURNS = 2
-"""Turns before these do not count: the broker still compiles its own code, on the cores of two workers."""
+SCORE_TURNS = max(1, round(3 * SCALE))
+"""How often a worker is measured beside the scorers alone; the middle one of the ratios counts."""
 _BARE = 4_500
+_ALONE = 18_000
+_WARM_S = 15.0
 _SLICES = {48: 3, 60: 4}  # segments beside the whole, by detectors that a scorecard of 12 metrics is fed to
 
 
@@ -104,38 +105,32 @@ def bench_transport(bootstrap: str, interactions: Sequence[Interaction]) -> list
 
 
 def bench_score(folder: Path, broker: LocalBroker, interactions: Sequence[Interaction]) -> list[Line]:
-    """Measure the score stage with one worker and with two in turn, beside the scorers alone."""
-    third = len(interactions) // 3
-    parts = {1: interactions[:third], 2: interactions[third:]}
-
-    def measure(workers: int, turn: str) -> Measured:
-        kafka = settings_of(broker.bootstrap, f"score-{workers}-{turn}")
-        make_topics(kafka)
-        fill_interactions(kafka, parts[workers])
-        trial = Trial(stage="score", records=len(parts[workers]), workers=workers, batch=500)
-        found = run_stage(folder, kafka, trial, broker.pid)
-        print(f"score, {workers}: {found.wall_per_s:,.0f} a second; {_cores(found)}")
-        return found
-
-    for turn in range(WARM_TURNS):
-        measure(2, f"warm-{turn}")
-    bare, ones, twos = [], [measure(1, "0")], []
-    for turn in range(1, SCORE_TURNS + 1):
+    """Measure the score stage with one worker beside the scorers alone, and two workers against one."""
+    bare, ones = [], []
+    for turn in range(SCORE_TURNS):
         bare.append(bare_scorers(interactions[turn * _BARE : (turn + 1) * _BARE]))  # not seen before
-        twos.append(measure(2, f"{turn}"))
-        ones.append(measure(1, f"{turn}"))
-    of_bare = median(
-        one.cpu_per_s / by_itself.cpu_per_s for one, by_itself in zip(ones[1:], bare, strict=True)
-    )
-    # Of those before and after it: how fast this machine is changes by a tenth from minute to minute.
-    around = [(before.wall_per_s + after.wall_per_s) / 2 for before, after in pairwise(ones)]
-    of_one = [two.wall_per_s / one_per_s for two, one_per_s in zip(twos, around, strict=True)]
-    print("score, two of one: " + ", ".join(f"{ratio:.2f}" for ratio in of_one))
+        kafka, trial = _filled(broker, interactions[:_ALONE], f"score-{turn}", workers=1)
+        ones.append(run_stage(folder, kafka, trial, broker.pid))
+        print(f"score, 1: {ones[-1].wall_per_s:,.0f} a second; {_cores(ones[-1])}", flush=True)
+    kafka, trial = _filled(broker, interactions, "score-pair", workers=2)
+    pair = run_pair(folder, kafka, trial, broker.pid, warm_s=_WARM_S)
+    print(f"score, alone, {pair.turns} turns: {pair.alone.wall_per_s:,.0f} a second; {_cores(pair.alone)}")
+    print(f"score, both, {pair.turns} turns: {pair.both.wall_per_s:,.0f} a second; {_cores(pair.both)}")
+    of_bare = median(one.cpu_per_s / by_itself.cpu_per_s for one, by_itself in zip(ones, bare, strict=True))
     return [
         Line("all scorers, bare", *_middle(bare)),
         Line("score stage, of the bare scorers", *_middle(ones), wanted=0.85, reached=of_bare),
-        Line("score stage, two workers, of one", *_middle(twos), wanted=1.7, reached=median(of_one)),
+        Line("score stage, two workers, of one", *pair.both.both(), wanted=1.7, reached=pair.ratio),
     ]
+
+
+def _filled(
+    broker: LocalBroker, interactions: Sequence[Interaction], prefix: str, *, workers: int
+) -> tuple[KafkaSettings, Trial]:
+    kafka = settings_of(broker.bootstrap, prefix)
+    make_topics(kafka)
+    fill_interactions(kafka, interactions)
+    return kafka, Trial(stage="score", records=len(interactions), workers=workers, batch=500)
 
 
 def _middle(measured: Sequence[Measured]) -> tuple[float, float]:
@@ -180,12 +175,17 @@ def main() -> int:
     """Run everything; exit code 1 if a promise is not kept."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        wanted = 1 if ONLY == ["scorecards"] else max(9_000, round(54_000 * SCALE))
-        interactions = make_interactions(wanted)
-        with LocalBroker(folder / "broker", heap_mb=1_024, lasting=True) as broker:
-            lines = bench_transport(broker.bootstrap, interactions) if "transport" in ONLY else []
-            lines += bench_scorecards(folder, broker) if "scorecards" in ONLY else []
-            lines += bench_score(folder, broker, interactions) if "score" in ONLY else []
+        lines: list[Line] = []
+        if {"transport", "scorecards"} & set(ONLY):
+            with LocalBroker(folder / "lasting", heap_mb=1_024, lasting=True) as broker:
+                if "transport" in ONLY:
+                    lines += bench_transport(broker.bootstrap, make_interactions(round(54_000 * SCALE)))
+                if "scorecards" in ONLY:
+                    lines += bench_scorecards(folder, broker)
+        if "score" in ONLY:
+            interactions = make_interactions(max(60_000, round(180_000 * SCALE)))
+            with LocalBroker(folder / "quick", heap_mb=1_024) as broker:
+                lines += bench_score(folder, broker, interactions)
     print(f"{'a second: interactions; rows, for landing':<46}{'wall':>12}{'per CPU s':>12}")
     print("\n".join(map(str, lines)))
     print(json.dumps({line.name: [line.wall_per_s, line.cpu_per_s, line.reached] for line in lines}))

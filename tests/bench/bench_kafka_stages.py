@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -64,8 +64,12 @@ class Measured(Struct, frozen=True):
         return self.wall_per_s, self.cpu_per_s
 
 
-class _Sample(Struct, frozen=True):
+class Sample(Struct, frozen=True):
+    """What all clocks show, how many Kafka records are done, and whether all parts are begun, one ended."""
+
     done: int
+    begun: bool
+    ended: bool
     wall_s: float
     cpu_s: float
     broker_s: float
@@ -90,13 +94,55 @@ class Trial(Struct, frozen=True, kw_only=True):
     batch: int = 2_000
 
 
-def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int | None) -> Measured:
-    """Let the workers read all of the source, which is full before they start; return the rates.
+class Running(Struct, frozen=True):
+    """Workers of one stage over a source that was full before they started, and who to ask how far they are.
 
-    The clocks run from when every partition has a commit to when the first of them is at its end: starting
-    costs nothing, nobody waits for whoever is last, and as much is under way at the end as at the beginning.
+    ``until`` has the end of each partition of the source.
     """
-    stage, records = trial.stage, trial.records
+
+    processes: Sequence["subprocess.Popen[bytes]"]
+    admin: KafkaAdminClient
+    group: str
+    until: Mapping[TopicPartition, int]
+    broker_pid: int | None
+
+    def done(self) -> dict[TopicPartition, int]:
+        """Return how far the group is in every partition, 0 where it has not begun."""
+        try:
+            found = self.admin.list_group_offsets({self.group: list(self.until)})[self.group]
+        except KafkaError:
+            found = {}
+        return {place: max(0, found[place].offset) if place in found else 0 for place in self.until}
+
+    def sample(self) -> Sample:
+        """Return all clocks, and how far the group is; raise if a worker has ended."""
+        for process in self.processes:
+            if process.poll() is not None:
+                raise RuntimeError(f"{self.group} ended with exit code {process.returncode}")
+        done, times = self.done(), psutil.cpu_times()
+        cpu_s = _cpu_s([process.pid for process in self.processes])
+        broker_s = 0.0 if self.broker_pid is None else _cpu_s([self.broker_pid])
+        ended = any(done[place] >= end for place, end in self.until.items())
+        begun = all(done.values())
+        clocks = (time.perf_counter(), cpu_s, broker_s, times.idle, times.steal)
+        return Sample(sum(done.values()), begun, ended, *clocks)
+
+    def await_all(self) -> Sample:
+        """Return the first sample with every worker and every partition at work."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while time.monotonic() < deadline:
+            sample = self.sample()
+            if sample.begun and _members(self.admin, self.group) == len(self.processes):
+                return sample
+            time.sleep(_POLL_S)
+        raise RuntimeError(f"{self.group} did not begin in {_TIMEOUT_S:.0f} s")
+
+
+@contextlib.contextmanager
+def workers_running(
+    folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int | None
+) -> Iterator[Running]:
+    """Start the workers of a trial over its source, which is full; at the end, end them."""
     config = folder / f"{kafka.topic_prefix}.toml"
     text = _CONFIG.format(
         folder=folder,
@@ -106,47 +152,50 @@ def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int 
         batch=trial.batch,
     )
     config.write_text(text + "".join(_SEGMENT.format(number=at) for at in range(trial.segments)), "utf-8")
-    topic = topic_name(_SOURCES[stage], kafka.topic_prefix)
+    topic = topic_name(_SOURCES[trial.stage], kafka.topic_prefix)
     places = [TopicPartition(topic, part) for part in range(kafka.partitions)]
     with contextlib.ExitStack() as stack:
         admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap)
         stack.callback(admin.close)
         ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
         until = {place: end.offset for place, end in ends.items()}
-        processes = [_start(stage, number, config, folder, stack) for number in range(trial.workers)]
-        look = _Look(processes, broker_pid)
-        first, last = _follow(admin, f"{kafka.topic_prefix}.{stage}", until, look)
-    share = (last.done - first.done) / sum(until.values())
-    if share < _LEAST_SHARE:
-        raise RuntimeError(f"{stage}: only {share:.0%} was left when everybody was at work: give it more")
-    wall_s, cpu_s = last.wall_s - first.wall_s, last.cpu_s - first.cpu_s
-    return Measured(
-        records * share / wall_s,
-        records * share / cpu_s,
-        cpu_s / wall_s,
-        (last.broker_s - first.broker_s) / wall_s,
-        (last.idle_s - first.idle_s) / wall_s,
-        (last.stolen_s - first.stolen_s) / wall_s,
-    )
+        processes = [_start(trial.stage, number, config, folder, stack) for number in range(trial.workers)]
+        yield Running(processes, admin, f"{kafka.topic_prefix}.{trial.stage}", until, broker_pid)
 
 
-class _Look:
-    """Reads the clocks: of the wall, of some processes, of the broker, and of the cores that do nothing."""
+def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int | None) -> Measured:
+    """Let the workers read all of the source, which is full before they start; return the rates.
 
-    def __init__(self, processes: Sequence["subprocess.Popen[bytes]"], broker_pid: int | None) -> None:
-        self.processes = processes
-        self._workers = [psutil.Process(process.pid) for process in processes]
-        self._broker = [] if broker_pid is None else [psutil.Process(broker_pid)]
+    The clocks run from when every partition has a commit to when the first of them is at its end: starting
+    costs nothing, nobody waits for whoever is last, and as much is under way at the end as at the beginning.
+    """
+    with workers_running(folder, kafka, trial, broker_pid) as running:
+        first = last = running.await_all()
+        deadline = time.monotonic() + _TIMEOUT_S
+        while not last.ended:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{trial.stage} did not end in {_TIMEOUT_S:.0f} s")
+            time.sleep(_POLL_S)
+            last = running.sample()
+        of_all = trial.records / sum(running.until.values())
+    if (last.done - first.done) * of_all < _LEAST_SHARE * trial.records:
+        raise RuntimeError(f"{trial.stage}: too little was left when everybody was at work: give it more")
+    return measured_over([(first, last)], of_all)
 
-    def sample(self, done: int) -> _Sample:
-        """Return all clocks."""
-        times = psutil.cpu_times()
-        cpu_s, broker_s = _cpu_s(self._workers), _cpu_s(self._broker)
-        return _Sample(done, time.perf_counter(), cpu_s, broker_s, times.idle, times.steal)
+
+def measured_over(spans: Sequence[tuple[Sample, Sample]], records_each: float) -> Measured:
+    """Return the rates over some spans of time, where what is counted as done is `records_each` records."""
+
+    def total(name: str) -> float:
+        return sum(float(getattr(last, name)) - float(getattr(first, name)) for first, last in spans)
+
+    wall_s, cpu_s, records = total("wall_s"), total("cpu_s"), total("done") * records_each
+    others = (total(name) / wall_s for name in ("broker_s", "idle_s", "stolen_s"))
+    return Measured(records / wall_s, records / cpu_s, cpu_s / wall_s, *others)
 
 
-def _cpu_s(processes: Sequence[psutil.Process]) -> float:
-    return sum(times.user + times.system for times in (one.cpu_times() for one in processes))
+def _cpu_s(pids: Sequence[int]) -> float:
+    return sum(times.user + times.system for times in (psutil.Process(pid).cpu_times() for pid in pids))
 
 
 def _start(
@@ -163,32 +212,13 @@ def _start(
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGCONT)  # one that is paused hears nothing else
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(40)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _follow(
-    admin: KafkaAdminClient, group: str, until: Mapping[TopicPartition, int], look: _Look
-) -> tuple[_Sample, _Sample]:
-    """Return the first sample with every worker and partition at work, and that at the first one's end."""
-    deadline = time.monotonic() + _TIMEOUT_S
-    first: _Sample | None = None
-    while time.monotonic() < deadline:
-        for process in look.processes:
-            if process.poll() is not None:
-                raise RuntimeError(f"{group} ended with exit code {process.returncode}")
-        done = _done(admin, group, until)
-        if all(done.values()) and (first is not None or _members(admin, group) == len(look.processes)):
-            sample = look.sample(sum(done.values()))
-            first = first or sample
-            if any(done[place] >= end for place, end in until.items()):
-                return first, sample
-        time.sleep(_POLL_S)
-    raise RuntimeError(f"{group} did not get to the end of its source in {_TIMEOUT_S:.0f} s")
 
 
 def _members(admin: KafkaAdminClient, group: str) -> int:
@@ -198,12 +228,3 @@ def _members(admin: KafkaAdminClient, group: str) -> int:
     except KafkaError:
         return 0
     return len(found["members"]) if found["group_state"] == "Stable" else 0
-
-
-def _done(admin: KafkaAdminClient, group: str, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """Return how far the group is in every partition, 0 where it has not begun."""
-    try:
-        found = admin.list_group_offsets({group: list(places)})[group]
-    except KafkaError:
-        found = {}
-    return {place: max(0, found[place].offset) if place in found else 0 for place in places}
