@@ -49,7 +49,7 @@ def run_pair(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int |
     """
     spans: dict[str, list[Span]] = {name: [] for name in _TURN}
     with workers_running(folder, kafka, trial, broker_pid) as running:
-        running.await_all()
+        running.await_begun(len(running.until))
         time.sleep(warm_s)
         records_each = trial.records / sum(running.until.values())
         turns = 0
