@@ -46,7 +46,6 @@ SCALE = float(os.environ.get("PLUMBLINE_BENCH_SCALE", "1.0"))
 ONLY = os.environ.get("PLUMBLINE_BENCH_ONLY", "transport,score,scorecards").split(",")
 SCORE_TURNS = max(1, round(3 * SCALE))
 """How often a worker is measured beside the scorers alone; the middle one of the ratios counts."""
-_BARE = 4_500
 _ALONE = 18_000
 _WARM_S = 15.0
 _SLICES = {48: 3, 60: 4}  # segments beside the whole, by detectors that a scorecard of 12 metrics is fed to
@@ -108,7 +107,7 @@ def bench_score(folder: Path, broker: LocalBroker, interactions: Sequence[Intera
     """Measure the score stage with one worker beside the scorers alone, and two workers against one."""
     bare, ones = [], []
     for turn in range(SCORE_TURNS):
-        bare.append(bare_scorers(interactions[turn * _BARE : (turn + 1) * _BARE]))  # not seen before
+        bare.append(bare_scorers(turn))
         kafka, trial = _filled(broker, interactions[:_ALONE], f"score-{turn}", workers=1)
         ones.append(run_stage(folder, kafka, trial, broker.pid))
         print(f"score, 1: {ones[-1].wall_per_s:,.0f} a second; {_cores(ones[-1])}", flush=True)

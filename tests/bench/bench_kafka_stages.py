@@ -1,6 +1,7 @@
 """Runs a stage as its worker does, over topics that are full, and takes its time."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -15,15 +16,13 @@ from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 from msgspec import Struct
 
-from detectors.records import Interaction
-from streams.assembly import assemble
 from streams.kafka.layout import topic_name
-from streams.settings import KafkaSettings, Settings
-from tests.bench.bench_path import fresh_cpu, score_all
+from streams.settings import KafkaSettings
 
 _TIMEOUT_S = 600.0
 _POLL_S = 0.25
 _LEAST_SHARE = 0.5
+_ALONE = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # one core a process, whatever it multiplies
 _PROGRAM = "from streams.cli import main; main()"
 _SOURCES = {"score": "interactions", "detect": "scorecards", "land": "scorecards"}
 _CONFIG = """\
@@ -77,10 +76,13 @@ class Sample(Struct, frozen=True):
     stolen_s: float
 
 
-def bare_scorers(interactions: Sequence[Interaction]) -> Measured:
-    """Return how fast all scorers are in this process, on texts that they have not seen."""
-    parts = assemble(Settings())
-    rate = 1 / fresh_cpu(lambda items: score_all(parts, items), interactions)
+def bare_scorers(turn: int) -> Measured:
+    """Return how fast all scorers are alone, by the CPU clock; each turn has texts of its own."""
+    command = [sys.executable, "-m", "tests.bench.bench_kafka_bare", str(turn)]
+    ran = subprocess.run(command, env=_ALONE, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    if ran.returncode:
+        raise RuntimeError(f"the scorers alone: {ran.stderr[-2_000:]}")
+    rate = float(json.loads(ran.stdout))
     return Measured(rate, rate)
 
 
@@ -203,8 +205,7 @@ def _start(
 ) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", _PROGRAM, "worker", "-c", str(config), "--stages", stage]
     log = stack.enter_context((folder / f"{config.stem}-{number}.log").open("wb"))
-    alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # one core a worker, whatever it multiplies
-    process = subprocess.Popen([*command, "--id", f"{stage}-{number}"], stdout=log, stderr=log, env=alone)
+    process = subprocess.Popen([*command, "--id", f"{stage}-{number}"], stdout=log, stderr=log, env=_ALONE)
     # A core each: threads that hand the interpreter on would wander between cores, and from cache to cache.
     psutil.Process(process.pid).cpu_affinity([number % (os.cpu_count() or 1)])
     stack.callback(_end, process)
