@@ -57,7 +57,8 @@ _LANDED_S, _SIGNAL_S, _GROWTH, _LOADED = 2.0, 0.5, 0.02, 0.99
 class Soaked(Struct, frozen=True):
     """What was measured: seconds at the median and the 99th percentile, and growth by worker.
 
-    ``rate`` is half of what the burst reached, and ``sent_per_s`` what the broker was sent.
+    ``rate`` is half of what the burst reached, and ``sent_per_s`` what the broker was sent. ``stolen_s``: the
+    seconds of its cores that the machine's host gave to others meanwhile, which no worker can answer for.
     """
 
     rate: float
@@ -68,6 +69,7 @@ class Soaked(Struct, frozen=True):
     signals: int
     growth: dict[str, float]
     exits: int
+    stolen_s: float
 
     @property
     def kept(self) -> bool:
@@ -88,7 +90,8 @@ class Soaked(Struct, frozen=True):
             f"produced -> landed (scorecard)    p50 {self.scored_s[0]:.2f} s, p99 {self.scored_s[1]:.2f} s\n"
             f"unit closed -> signal             p50 {self.signal_s[0]:.3f} s, p99 {self.signal_s[1]:.3f} s"
             f" ({self.signals} signals)\n"
-            f"memory since {SETTLED_S:.0f} s: {grown}\nworkers that ended: {self.exits}"
+            f"memory since {SETTLED_S:.0f} s: {grown}\nworkers that ended: {self.exits}\n"
+            f"the machine's host kept {self.stolen_s:.1f} s of the cores"
         )
 
 
@@ -207,13 +210,14 @@ def soak(world: World) -> Soaked:
     _wait_landed(world, BURST)
     rate = (BURST - first) / (time.monotonic() - began_s) / 2
     sizes = Sizes(supervisor)
+    stolen_s = psutil.cpu_times().steal
     begun_s, warm_ms = time.monotonic(), time.time_ns() // 1_000_000 + round(_WARM_S * 1000)
     # As live: event time passes as time does, from where the burst ended.
     start_ms = burst.event_time_ms(BURST) + _UNIT_MS
     load = Load(interactions=10_000_000, seed=2, rate_per_s=rate, start_ms=start_ms)
     sender = Sender(kafka, _as_long(load, SOAK_S), rate=rate)
     sender.join()
-    sent_per_s = sender.sent / SOAK_S
+    sent_per_s, stolen_s = sender.sent / SOAK_S, psutil.cpu_times().steal - stolen_s
     growth = sizes.growth(begun_s + SETTLED_S)
     time.sleep(5.0)
     landed = _latency(world, "interactions", warm_ms)
@@ -221,7 +225,7 @@ def soak(world: World) -> Soaked:
     waits = sorted(signal_waits(world, warm_ms))
     exits = len(supervisor.exits)
     signal_s = (_quantile(waits, 0.5), _quantile(waits, 0.99))
-    return Soaked(rate, sent_per_s, landed, scored, signal_s, len(waits), growth, exits)
+    return Soaked(rate, sent_per_s, landed, scored, signal_s, len(waits), growth, exits, stolen_s)
 
 
 def _as_long(load: Load, seconds: float) -> Iterator[Message]:
