@@ -182,7 +182,7 @@ def main() -> int:
                 if "scorecards" in ONLY:
                     lines += bench_scorecards(folder, broker)
         if "score" in ONLY:
-            interactions = make_interactions(max(60_000, round(180_000 * SCALE)))
+            interactions = make_interactions(max(90_000, round(180_000 * SCALE)))
             with LocalBroker(folder / "quick", heap_mb=1_024) as broker:
                 lines += bench_score(folder, broker, interactions)
     print(f"{'a second: interactions; rows, for landing':<46}{'wall':>12}{'per CPU s':>12}")

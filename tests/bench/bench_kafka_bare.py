@@ -1,6 +1,6 @@
 """Takes the time of all scorers alone, in a process that does nothing else: ``bench_kafka_bare TURN``.
 
-One core and one thread, as a worker has them, and a heap that holds little else.
+``bench_kafka`` starts it with one thread, as a worker has it; its heap holds little else.
 """
 
 import json

@@ -45,7 +45,7 @@ def run_pair(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int |
     Raises
     ------
     RuntimeError
-        If the source is at its end before each has been alone a few times.
+        If the source is at its end before each has been alone a few times, or takes too long.
     """
     spans: dict[str, list[Span]] = {name: [] for name in _TURN}
     with workers_running(folder, kafka, trial, broker_pid) as running:

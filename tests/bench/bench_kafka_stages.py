@@ -99,7 +99,8 @@ class Trial(Struct, frozen=True, kw_only=True):
 class Running(Struct, frozen=True):
     """Workers of one stage over a source that was full before they started, and who to ask how far they are.
 
-    ``until`` has the end of each partition of the source.
+    ``until`` has the end of each partition of the source; by ``deadline_s``, on the monotonic clock, they
+    should long have got there.
     """
 
     processes: Sequence["subprocess.Popen[bytes]"]
@@ -107,6 +108,7 @@ class Running(Struct, frozen=True):
     group: str
     until: Mapping[TopicPartition, int]
     broker_pid: int | None
+    deadline_s: float
 
     def done(self) -> dict[TopicPartition, int]:
         """Return how far the group is in every partition, 0 where it has not begun."""
@@ -117,7 +119,9 @@ class Running(Struct, frozen=True):
         return {place: max(0, found[place].offset) if place in found else 0 for place in self.until}
 
     def sample(self) -> Sample:
-        """Return all clocks, and how far the group is; raise if a worker has ended."""
+        """Return all clocks, and how far the group is; raise if a worker has ended, or all take too long."""
+        if time.monotonic() > self.deadline_s:
+            raise RuntimeError(f"{self.group} did not get to the end of its source in {_TIMEOUT_S:.0f} s")
         for process in self.processes:
             if process.poll() is not None:
                 raise RuntimeError(f"{self.group} ended with exit code {process.returncode}")
@@ -131,13 +135,11 @@ class Running(Struct, frozen=True):
 
     def await_begun(self, partitions: int) -> Sample:
         """Return the first sample with every worker a member, and a commit in so many partitions."""
-        deadline = time.monotonic() + _TIMEOUT_S
-        while time.monotonic() < deadline:
+        while True:
             sample = self.sample()
             if sample.begun >= partitions and _members(self.admin, self.group) == len(self.processes):
                 return sample
             time.sleep(_POLL_S)
-        raise RuntimeError(f"{self.group} did not begin in {_TIMEOUT_S:.0f} s")
 
 
 @contextlib.contextmanager
@@ -162,7 +164,8 @@ def workers_running(
         ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
         until = {place: end.offset for place, end in ends.items()}
         processes = [_start(trial.stage, number, config, folder, stack) for number in range(trial.workers)]
-        yield Running(processes, admin, f"{kafka.topic_prefix}.{trial.stage}", until, broker_pid)
+        group, deadline_s = f"{kafka.topic_prefix}.{trial.stage}", time.monotonic() + _TIMEOUT_S
+        yield Running(processes, admin, group, until, broker_pid, deadline_s)
 
 
 def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int | None) -> Measured:
@@ -173,10 +176,7 @@ def run_stage(folder: Path, kafka: KafkaSettings, trial: Trial, broker_pid: int 
     """
     with workers_running(folder, kafka, trial, broker_pid) as running:
         first = last = running.await_begun(1)
-        deadline = time.monotonic() + _TIMEOUT_S
         while last.ended < len(running.until):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{trial.stage} did not end in {_TIMEOUT_S:.0f} s")
             time.sleep(_POLL_S)
             last = running.sample()
         records_each = trial.records / sum(running.until.values())

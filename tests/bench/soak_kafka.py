@@ -166,7 +166,7 @@ class Sender:
                 self._producer.poll(0)
             left = self._producer.flush(60.0)
             self._failures += [RuntimeError(f"{left} messages were not sent")] if left else []
-        except Exception as error:  # noqa: BLE001 - carried to whoever waits
+        except Exception as error:  # noqa: BLE001 - join raises it; a daemon, unlike a pool's, ends with us
             self._failures.append(error)
 
     def _send(self, message: Message) -> None:
