@@ -33,17 +33,20 @@ from streams.landing_cells import (
 from streams.landing_scores import score_columns
 
 LANDED: Final[Mapping[str, type[Record]]] = {
-    "interactions": Interaction,
-    "scorecards": Scorecard,
-    "releases": Release,
-    "references": Reference,
     "signals": Signal,
     "decisions": Decision,
     "actions": Action,
+    "scorecards": Scorecard,
+    "interactions": Interaction,
+    "releases": Release,
+    "references": Reference,
     "feedback": Feedback,
     "labels": Label,
 }
-"""Topic -> the record that lands from it; what travels beside it as a control record lands elsewhere."""
+"""Topic -> the record that lands from it; what travels beside it as a control record lands elsewhere.
+
+What somebody looks at first lands first.
+"""
 
 Row = dict[str, Any]
 Rows = list[tuple[str, Row]]

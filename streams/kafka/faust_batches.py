@@ -27,6 +27,7 @@ from msgspec import Struct
 from yarl import URL
 
 from streams.kafka.errors import BrokerError
+from streams.kafka.fetching import Pace
 from streams.kafka.membership import watch_group
 
 PINNED: Final = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
@@ -114,6 +115,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
             await asyncio.sleep(_RETRY_S)
             return {}
         self.began = {tp: (position, self.turns.get(tp, 0)) for tp, position in positions.items()}
+        consumer._fetcher._fetch_max_wait_ms = self.app.owner.pace.wait_ms
         try:
             records = await super()._fetch_records(consumer, active, **limits)
         except (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError):
@@ -282,7 +284,9 @@ class _App(faust.App):
 
 
 class Owner(Protocol):
-    """Whom a batch app tells what happens."""
+    """Whom a batch app tells what happens; its ``pace`` says how long the next fetch waits."""
+
+    pace: Pace
 
     async def deliver(self, message: Any) -> None:
         """Take a message whose value is a :class:`Fetched`."""
@@ -315,9 +319,6 @@ def make_app(
     name: str,
     topics: Sequence[str],
     options: Mapping[str, Any],
-    *,
-    session_s: float,
-    request_s: float,
 ) -> Any:
     """Return a Faust app with one agent, whose consumer is made with `options` and serves `owner`."""
     app = _App(
@@ -331,8 +332,8 @@ def make_app(
         stream_wait_empty=False,
         stream_buffer_maxsize=_BUFFERED,
         broker_commit_interval=_NEVER_S,
-        broker_session_timeout=session_s,
-        broker_request_timeout=request_s,
+        broker_session_timeout=options["session_timeout_ms"] / 1000,
+        broker_request_timeout=options["request_timeout_ms"] / 1000,
         agent_supervisor=CrashingSupervisor,
     )
     app.owner, app.consumer_options = owner, options

@@ -19,7 +19,7 @@ from streams.kafka.consumer_errors import explain
 from streams.kafka.envelope import RawMessage
 from streams.kafka.errors import BrokerError
 from streams.kafka.faust_batches import CommitRefusedError, check_versions, make_app, thread_of
-from streams.kafka.fetching import FetchSize, LostFetches, Where, consumer_options, raw_message
+from streams.kafka.fetching import FetchSize, LostFetches, Pace, Where, consumer_options, raw_message
 from streams.kafka.watchdog import unassigned_limit_s
 from streams.settings import KafkaSettings
 
@@ -72,6 +72,8 @@ class ConsumerApp:
     placed
         Whether the group has said which partitions this member has, be it none: false from when the group
         begins to move until it has said so, however long that takes.
+    pace
+        How long the next fetch waits for more: who makes transactions of what it brings tells it of them.
     rebalances, refetches
         How often partitions were assigned, and how often a fetch that never came was made again.
     heard_s
@@ -96,6 +98,7 @@ class ConsumerApp:
         self._on_batch, self._on_assigned, self._on_revoked = on_batch, on_assigned, on_revoked
         self._session_s = session_s
         self._options = consumer_options(settings, group, instance_id, session_s, fetch)
+        self.pace = Pace(fetch)
         self._next: dict[Where, int] = {}
         self._turn: dict[Where, int] = {}
         self._assigned: set[Where] = set()
@@ -122,14 +125,7 @@ class ConsumerApp:
         await asyncio.to_thread(reach_broker, self._settings)
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._app = make_app(
-            self,
-            self._group,
-            self._topics,
-            self._options,
-            session_s=self._session_s,
-            request_s=self._options["request_timeout_ms"] / 1000,
-        )
+        self._app = make_app(self, self._group, self._topics, self._options)
         self._looker = self._loop.create_task(self._look_after_fetches())
         starting = self._loop.create_task(self._app.start())
         await self._wait_placed(starting)

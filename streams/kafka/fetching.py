@@ -13,6 +13,7 @@ from streams.settings import KafkaSettings
 Where = tuple[str, int]
 """A topic (its Kafka name) and a partition."""
 
+_WAITS_PER_WRITE: Final = 8
 _NEVER_S: Final = 7 * 86_400.0  # who waits for a store may wait long; the watchdog looks after the rest
 
 
@@ -21,11 +22,63 @@ class FetchSize(Struct, frozen=True):
 
     Most of what a small batch costs is its transaction, and most of that is the broker's work: at 600
     interactions a second, fetching whatever was there kept two cores busy; waiting halves what stages take.
+    ``least_wait_ms``: how short :class:`Pace` may make the wait where cores are idle; 0: not at all.
     """
 
     batch_bytes: int
     wait_ms: int
     min_bytes: int = 1_048_576
+    least_wait_ms: int = 0
+
+
+class Pace:
+    """How long a fetch waits for more: eight times as long as the transactions that follow take.
+
+    While cores are idle a transaction is over soon, and a record need not wait long for the next; where they
+    are short it takes longer, and fewer are made.
+
+    Parameters
+    ----------
+    size
+        Between what the wait stays; it begins with the longer.
+
+    Attributes
+    ----------
+    wait_ms
+        How long the next fetch waits.
+
+    Examples
+    --------
+    >>> pace = Pace(FetchSize(1_048_576, 250, least_wait_ms=50))
+    >>> pace.look(10, 0.2, partitions=1)
+    >>> pace.wait_ms
+    160
+    >>> pace.look(20, 1.2, partitions=1)
+    >>> pace.wait_ms
+    250
+    """
+
+    def __init__(self, size: FetchSize) -> None:
+        self.wait_ms, self._most_ms = size.wait_ms, size.wait_ms
+        self._least_ms = size.least_wait_ms or size.wait_ms
+        self._count, self._seconds = 0, 0.0
+
+    def look(self, count: int, seconds: float, *, partitions: int) -> None:
+        """Set the wait by what transactions took since the last look.
+
+        Parameters
+        ----------
+        count, seconds
+            How many were made ever, and how long they took together.
+        partitions
+            How many have one each for what a fetch brings.
+        """
+        if count <= self._count:
+            return
+        one_s = (seconds - self._seconds) / (count - self._count)
+        wanted_ms = round(1000 * one_s * partitions * _WAITS_PER_WRITE)
+        self.wait_ms = min(max(wanted_ms, self._least_ms), self._most_ms)
+        self._count, self._seconds = count, seconds
 
 
 def consumer_options(

@@ -14,6 +14,9 @@ from streams.landing_rows import LANDED, rows_of
 
 LANE_BYTES: Final = 4_194_304
 """That one partition may have waiting, as :func:`held_bytes` counts; a Kafka record more ends it."""
+_SELDOM: Final = frozenset({"releases", "references", "feedback", "labels"})
+_SELDOM_FLUSHES: Final = 4
+"""What comes seldom waits longer: an insert of five rows takes the store as long as one of five hundred."""
 
 Columns = Mapping[str, list[Any]]
 
@@ -74,6 +77,8 @@ class Batch:
     ----------
     tables
         Columns by table, of those that are not stored yet; :meth:`build` makes them.
+    lands
+        Whether there will be any.
     unreadable
         The Kafka records without records of ours.
     """
@@ -82,12 +87,14 @@ class Batch:
         self.where, self.range = where, chosen
         self._topic, self._arrivals = topic, arrivals
         self.tables: dict[str, Columns] = {}
+        self.lands = any(isinstance(record, LANDED[topic]) for found in arrivals for record in found.records)
         self.unreadable = [found.unreadable for found in arrivals if found.unreadable is not None]
 
     def build(self) -> None:
-        """Make the rows; once, and from any thread."""
-        self.tables = tables_of(self._topic, self.where[1], self._arrivals)
-        self._arrivals = ()
+        """Make the rows, if they were not made before; from any thread."""
+        if self._arrivals:
+            self.tables = tables_of(self._topic, self.where[1], self._arrivals)
+            self._arrivals = ()
 
 
 class Lane:
@@ -122,6 +129,7 @@ class Lane:
 
     def __init__(self, where: Where, topic: str, mark: Mark) -> None:
         self.where, self.topic = where, topic
+        self._flushes = _SELDOM_FLUSHES if topic in _SELDOM else 1
         self.next_offset = mark.offset
         self.unfinished = mark.unfinished
         self.size = self.records = self.failures = self.turn = 0
@@ -177,7 +185,7 @@ class Lane:
             return True
         if self.since_s is None or self.is_incomplete():
             return False
-        waited = now_s - self.since_s >= flush_s
+        waited = now_s - self.since_s >= flush_s * self._flushes
         return bool(waited or self.unfinished or self.records >= batch or self.size >= LANE_BYTES)
 
     def due_s(self, flush_s: float) -> float:
@@ -186,7 +194,7 @@ class Lane:
             return self.retry_s
         if self.since_s is None or self.is_incomplete():
             return float("inf")
-        return max(self.retry_s, self.since_s if self.unfinished else self.since_s + flush_s)
+        return max(self.retry_s, self.since_s if self.unfinished else self.since_s + flush_s * self._flushes)
 
     def form(self, limit: int, now_s: float) -> Batch:
         """Put a range on its way: the one the ledger names, or else up to `limit` records and some.

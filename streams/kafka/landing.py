@@ -32,10 +32,12 @@ from streams.kafka.land_ledger import (
     token_of,
 )
 from streams.kafka.land_ports import Group, Landable, LandCounts, Topic
+from streams.landing_rows import LANDED
 from streams.store_connection import StoreError
 
 HELD_BYTES: Final = 67_108_864
 """That all partitions together may have waiting, counted as for one."""
+_ORDER: Final = tuple(LANDED)
 _LOOK_S: Final = 0.1
 """At least so often :meth:`Lander.run` looks around, in seconds."""
 _READ_BY_STAGES: Final = frozenset({"interactions", "scorecards", "signals", "decisions"})
@@ -61,7 +63,8 @@ class Lander:
     batch
         Most records per insert; the Kafka record that reaches it is taken whole.
     flush_s
-        How long records wait for more, in seconds.
+        How long records wait for more, in seconds; what comes seldom (feedback, labels, releases and
+        references) waits four times as long.
     fence
         Asked before every insert.
     bury
@@ -229,8 +232,8 @@ class Lander:
         return Mark(start, keeps)
 
     def _due(self, now_s: float) -> list[Lane]:
-        """Return what to insert now; with what waited long enough goes what waited half as long."""
-        lanes = list(self._lanes.values())
+        """Return what to insert now, in order; with what waited long enough goes what waited half as long."""
+        lanes = sorted(self._lanes.values(), key=lambda lane: (_ORDER.index(lane.topic), lane.where))
         flush_s = 0.0 if self._stop_s is not None else self._flush_s
         if not any(lane.is_due(now_s, batch=self._batch, flush_s=flush_s) for lane in lanes):
             return []
@@ -260,15 +263,14 @@ class Lander:
                 wait.cancel()
 
     async def _flush(self, lanes: Sequence[Lane]) -> None:
-        """Form what is not formed, commit it as begun, insert, and commit what landed as done."""
+        """Form what is not formed, commit it as begun, insert one by one, and commit what landed as done."""
         if not lanes or not await asyncio.to_thread(self._reach, lanes):
             return
         fresh = [(lane, lane.form(self._batch, self._clock())) for lane in lanes if lane.batch is None]
-        await asyncio.to_thread(_build, [batch for _, batch in fresh])
         begun = {
             lane.where: before(batch.range, self._id_of(lane))
             for lane, batch in fresh
-            if batch.tables and lane.unfinished is None
+            if batch.lands and lane.unfinished is None
         }
         if begun:
             await self._group.commit(begun)
@@ -316,7 +318,11 @@ class Lander:
         return True
 
     def _store_tables(self, batch: Batch, *, tried: bool) -> None:
-        """Insert what is left of `batch`; if it was `tried` before, parts of it may be there."""
+        """Insert what is left of `batch`; if it was `tried` before, parts of it may be there.
+
+        Its rows are made now, and not before: what comes first in a flush need not wait for the others'.
+        """
+        batch.build()
         store = self._store.complete if tried else self._store.insert
         topic = self._topics[batch.where[0]]
         for table in tuple(batch.tables):
@@ -338,8 +344,3 @@ class Lander:
             bury(message, stage="land", reason="not_an_envelope").letter for message in batch.unreadable
         ]
         await self._bury([dead_letter_record(letter, partitions) for letter in letters])
-
-
-def _build(batches: Sequence[Batch]) -> None:
-    for batch in batches:
-        batch.build()

@@ -1,7 +1,6 @@
 """What comes first where cores are short: the way from a scorecard to a page."""
 
 import os
-from collections.abc import Mapping
 from typing import Final
 
 from streams.kafka.fetching import FetchSize
@@ -10,11 +9,9 @@ URGENT: Final = frozenset({"detect", "decide", "act"})
 """The stages that somebody waits for when a release regresses. All others carry what may wait a second."""
 
 _BULK_WAIT_MS: Final = 250
-_WAIT_MS: Final[Mapping[str, int]] = {"detect": 50, "land": 100}
-"""Each wait of detect is on the way to a page; landing waits for more by itself, as long as it is told."""
-
-_RARE: Final = frozenset({"decide", "act"})
-"""What these read is rare, and comes to them at once: else they would ask for it ten times a second."""
+_LEAST_BULK_WAIT_MS: Final = 50
+_LAND_WAIT_MS: Final = 100
+"""Landing waits for more by itself, as long as it is told."""
 
 _BULK_NICENESS: Final = 10
 
@@ -22,16 +19,20 @@ _BULK_NICENESS: Final = 10
 def fetch_size(stage: str, batch_bytes: int) -> FetchSize:
     """Return what a member of `stage` fetches at once.
 
+    An urgent one is given what comes as it comes: it is rare, or came in batches from stages that waited.
+
     Examples
     --------
-    >>> fetch_size("detect", 4_194_304).wait_ms < fetch_size("score", 4_194_304).wait_ms
-    True
-    >>> fetch_size("decide", 4_194_304).min_bytes
+    >>> fetch_size("detect", 4_194_304).min_bytes
     1
+    >>> fetch_size("score", 4_194_304).least_wait_ms
+    50
     """
-    if stage in _RARE:
+    if stage in URGENT:
         return FetchSize(batch_bytes, _BULK_WAIT_MS, min_bytes=1)
-    return FetchSize(batch_bytes, _WAIT_MS.get(stage, _BULK_WAIT_MS))
+    if stage == "land":
+        return FetchSize(batch_bytes, _LAND_WAIT_MS)
+    return FetchSize(batch_bytes, _BULK_WAIT_MS, least_wait_ms=_LEAST_BULK_WAIT_MS)
 
 
 def give_way(stage: str) -> None:

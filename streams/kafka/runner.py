@@ -195,6 +195,7 @@ class StageRunner:
         count, seconds = _sum_writes(self._closed, self._desks.copy().values())
         writes: dict[tuple[str, ...], float] = {(self.stage,): float(count)}
         write_s: dict[tuple[str, ...], float] = {(self.stage,): seconds}
+        wait_s: dict[tuple[str, ...], float] = {(self.stage,): self.app.pace.wait_ms / 1000}
         return (
             Gauge("stage_records", "Records taken, ever.", names, taken, True),
             Gauge("stage_repeated_envelopes", "Envelopes a fence kept out.", names, repeated, True),
@@ -202,11 +203,14 @@ class StageRunner:
             Gauge("stage_lost_offsets", "Offsets gone before they were read.", ("stage",), lost, True),
             Gauge("stage_writes", "Transactions that were timed.", ("stage",), writes, True),
             Gauge("stage_write_seconds", "How long these took together.", ("stage",), write_s, True),
+            Gauge("stage_fetch_wait_seconds", "How long a fetch waits for more.", ("stage",), wait_s),
         )
 
     async def _measure(self) -> None:
-        """Keep the ends of the log in sight; a broker that is away shows as no progress."""
+        """Keep the ends of the log in sight, and the pace; a broker that is away shows as no progress."""
         while True:
+            count, seconds = _sum_writes(self._closed, self._desks.values())
+            self.app.pace.look(count, seconds, partitions=len(self._desks))
             with suppress(BrokerError):
                 bounds = await self.app.bounds(self.app.assignment())
                 self._ends = {where: end for where, (_, end) in bounds.items()}

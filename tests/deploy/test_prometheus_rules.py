@@ -49,8 +49,14 @@ def served() -> str:
     state.put(WATERMARK, 1)
     state.count("late", "d")
     desk = SimpleNamespace(lane=SimpleNamespace(writer=SimpleNamespace(count=2, seconds=0.5)))
+    paced = SimpleNamespace(pace=SimpleNamespace(wait_ms=120))
     runner = SimpleNamespace(
-        stage="score", positions={0: Position(place=0)}, lost=0, _desks={0: desk}, _closed=(1, 0.25)
+        stage="score",
+        positions={0: Position(place=0)},
+        lost=0,
+        _desks={0: desk},
+        _closed=(1, 0.25),
+        app=paced,
     )
     thinking = Told("score", Reading(look=_WELL, progress_age_s=1.0, ends={}, reached={("t", 0): 1},
                                      more=StageRunner._counts(runner)))  # fmt: skip
@@ -75,6 +81,10 @@ def test_the_time_of_transactions_is_served_and_outlives_their_partitions():
     text = served()
     assert 'plumbline_stage_writes_total{stage="score"} 3.0' in text
     assert 'plumbline_stage_write_seconds_total{stage="score"} 0.75' in text
+
+
+def test_how_long_a_fetch_waits_is_served():
+    assert 'plumbline_stage_fetch_wait_seconds{stage="score"} 0.12' in served()
 
 
 def test_every_alert_says_how_bad_it_is_and_what_to_do():

@@ -54,6 +54,20 @@ def test_batches_come_in_order_without_what_was_aborted(settings):
     asyncio.run(run())
 
 
+def test_the_next_fetch_waits_as_long_as_the_pace_says(settings):
+    async def run() -> None:
+        reader = Reader(settings, "a")
+        await reader.app.start()
+        fetcher = faust_batches.thread_of(reader.app._app)._consumer._fetcher
+        assert fetcher._fetch_max_wait_ms == 150
+        reader.app.pace.wait_ms = 40
+        await send(settings, range(20))
+        await until(lambda: len(reader.values) == 20 and fetcher._fetch_max_wait_ms == 40)
+        await reader.app.stop()
+
+    asyncio.run(run())
+
+
 def test_a_second_member_shares_and_nothing_is_skipped(settings):
     async def run() -> None:
         first, second = Reader(settings, "a"), Reader(settings, "b")

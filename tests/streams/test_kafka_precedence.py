@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streams.kafka.fetching import consumer_options
+from streams.kafka.fetching import FetchSize, Pace, consumer_options
 from streams.kafka.precedence import URGENT, fetch_size
 from streams.kafka.worker import BUILDERS
 from streams.settings import KafkaSettings
@@ -42,6 +44,37 @@ def test_bulk_stages_wait_for_more(stage):
 
 
 @pytest.mark.parametrize("stage", sorted(URGENT))
-def test_on_the_way_to_a_page_nothing_waits_as_long_as_in_bulk(stage):
-    soon = options(stage)["fetch_max_wait_ms"] < options("score")["fetch_max_wait_ms"]
-    assert soon or options(stage)["fetch_min_bytes"] == 1
+def test_on_the_way_to_a_page_nothing_waits_for_more(stage):
+    assert options(stage)["fetch_min_bytes"] == 1
+
+
+@pytest.mark.parametrize("stage", [stage for stage in BUILDERS if stage not in {*URGENT, "land"}])
+def test_bulk_stages_wait_less_while_their_transactions_are_soon_over(stage):
+    pace = Pace(fetch_size(stage, 65_536))
+    began_ms = pace.wait_ms
+    pace.look(100, 1.0, partitions=1)  # 10 ms each
+    soon_ms = pace.wait_ms
+    pace.look(200, 4.0, partitions=1)  # 30 ms each
+    later_ms = pace.wait_ms
+    pace.look(300, 7.0, partitions=2)  # as long, and two for each fetch
+    assert soon_ms < later_ms < pace.wait_ms == began_ms
+    pace.look(400, 7.1, partitions=1)
+    assert 0 < pace.wait_ms < soon_ms
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 60)), max_size=20), st.integers(1, 64))
+def test_a_pace_stays_between_its_bounds_and_says_nothing_without_transactions(looks, partitions):
+    size = FetchSize(65_536, 250, least_wait_ms=50)
+    pace, count, seconds = Pace(size), 0, 0.0
+    for more, took_s in looks:
+        before_ms = pace.wait_ms
+        count, seconds = count + more, seconds + (took_s if more else 0.0)
+        pace.look(count, seconds, partitions=partitions)
+        assert size.least_wait_ms <= pace.wait_ms <= size.wait_ms
+        assert more or pace.wait_ms == before_ms
+
+
+def test_a_pace_without_a_least_wait_stays():
+    pace = Pace(FetchSize(65_536, 100))
+    pace.look(1_000, 1.0, partitions=1)
+    assert pace.wait_ms == 100
