@@ -14,7 +14,8 @@ from detectors.drift.betting_state import BettingState
 Column = NDArray[np.float64]
 
 _BLOCK: Final = 1250  # streams whose numbers stay in the cache together
-_LEAST: Final = 64  # a shorter column is sooner taken value by value than moved into arrays
+LEAST_COLUMN: Final = 64
+"""A shorter column is sooner taken value by value than moved into arrays."""
 
 
 def feed_columns(watches: Sequence[BettingSR], columns: Sequence[Column]) -> list[tuple[BettingSR, int]]:
@@ -43,7 +44,7 @@ def feed_columns(watches: Sequence[BettingSR], columns: Sequence[Column]) -> lis
     """
     found: list[tuple[BettingSR, int]] = [(watch, 0) for watch in watches]
     order = sorted(range(len(watches)), key=lambda index: -len(columns[index]))
-    long = [index for index in order if len(columns[index]) >= _LEAST]
+    long = [index for index in order if len(columns[index]) >= LEAST_COLUMN]
     if len(long) < 2:
         long = []
     for index in order[len(long) :]:

@@ -5,16 +5,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from detectors.records import Release, Signal
-from detectors.stages.admission import admit_releases
+from detectors.stages.admission import admit_releases, watched_releases
 from detectors.stages.arms import ArmTests
 from detectors.stages.bucket import Bucket, ReleaseUnits, units_of
 from detectors.stages.closed_units import ClosedUnits
 from detectors.stages.contract import Output
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
+from detectors.stages.foresight import Foresight
 from detectors.stages.reference_tests import ReferenceTests
 from detectors.stages.served_shares import count_served, share_statuses
 from detectors.stages.units import SegmentTable
+
+
+def foresee(
+    plan: DetectPlan, state: DetectState, deployment: str, bucket_ms: int
+) -> tuple[Bucket, Foresight]:
+    """Do for the close of an open bucket what will hardly change; nothing that is stored is changed."""
+    bucket, watched = Bucket(state.open[bucket_ms, deployment]), watched_releases(state, deployment)
+    bucket.prepare(watched, has_candidate=state.has_candidate(deployment))
+    releases = bucket.units_of(watched)
+    table = _segment_table(plan, state, deployment)
+    table.admit(chain.from_iterable(of.samples for of in releases.values()))
+    tests = ReferenceTests(plan, state, deployment, state.releases.get(deployment, {}), bucket_ms)
+    return bucket, tests.expect(ClosedUnits(releases, table))
 
 
 class Closing:
@@ -27,7 +41,7 @@ class Closing:
         self._status_due = self._take_status_turn()
         self._outputs: list[Output] = []
 
-    def run(self, bucket: Bucket) -> list[Output]:
+    def run(self, bucket: Bucket, foresight: Foresight) -> list[Output]:
         """Return declarations that come into force, references, and signals."""
         state, deployment, bucket_ms = self._state, self._deployment, self._bucket_ms
         for release in state.take_started(deployment, self._at_ms):
@@ -36,7 +50,7 @@ class Closing:
         watched = admit_releases(self._plan, state, deployment, bucket.served, bucket_ms)
         units = self._close(self._watched_units(bucket, watched))
         references = ReferenceTests(self._plan, state, deployment, self._releases, bucket_ms)
-        self._outputs += references.run(units, status_due=self._status_due)
+        self._outputs += references.run(units, foresight, status_due=self._status_due)
         arms = ArmTests(self._plan, state, deployment, bucket_ms)
         self._emit(arms.run(bucket, units, status_due=self._status_due))
         count_served(state, deployment, bucket.served, watched, bucket_ms)
@@ -70,13 +84,17 @@ class Closing:
         return True
 
     def _close(self, releases: Mapping[str, ReleaseUnits]) -> ClosedUnits:
-        key = key_of("segments", self._deployment)
-        table = SegmentTable(self._plan.segment_top, dict(self._state.blobs.get(key, {})))
+        table = _segment_table(self._plan, self._state, self._deployment)
         if table.admit(chain.from_iterable(of.samples for of in releases.values())):
-            self._state.blobs.put(key, table.kept)
+            self._state.blobs.put(key_of("segments", self._deployment), table.kept)
         if table.overflow:
             self._state.count("segment_overflow", self._deployment, table.overflow)
         return ClosedUnits(releases, table)
 
     def _emit(self, signals: Sequence[Signal]) -> None:
         self._outputs += [Output(topic="signals", key=self._deployment, record=signal) for signal in signals]
+
+
+def _segment_table(plan: DetectPlan, state: DetectState, deployment: str) -> SegmentTable:
+    kept: dict[str, list[str]] = state.blobs.get(key_of("segments", deployment), {})
+    return SegmentTable(plan.segment_top, {name: list(values) for name, values in kept.items()})

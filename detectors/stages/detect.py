@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from detectors.records import Reference, Release, Scorecard, Tick
-from detectors.stages.admission import admit_deployment, watched_releases
-from detectors.stages.bucket import Bucket
-from detectors.stages.closing import Closing
+from detectors.stages.admission import admit_deployment
+from detectors.stages.closing import Closing, foresee
 from detectors.stages.contract import Delivery, Output
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState
@@ -84,8 +83,9 @@ class DetectStage:
         outputs: list[Output] = []
         for bucket_ms, deployment in sorted(key for key in state.open if key[0] < until):
             bucket = state.take_bucket(bucket_ms, deployment)
+            foresight = state.take_foresight(bucket_ms, deployment)
             if admit_deployment(self._plan, state, deployment):
-                outputs += Closing(self._plan, state, deployment, bucket_ms).run(bucket)
+                outputs += Closing(self._plan, state, deployment, bucket_ms).run(bucket, foresight)
             else:
                 state.count("deployment_overflow", deployment, len(bucket.entries))
         return outputs
@@ -100,6 +100,7 @@ class DetectStage:
         state.prepared_until_ms = until
         for where in [key for key in state.open if key[0] < until and key not in state.prepared]:
             if admit_deployment(self._plan, state, where[1]):
-                bucket = state.prepared[where] = Bucket(state.open[where])
-                has_candidate = state.has_candidate(where[1])
-                bucket.prepare(watched_releases(state, where[1]), has_candidate=has_candidate)
+                bucket_ms, deployment = where
+                state.prepared[where], state.foresights[where] = foresee(
+                    self._plan, state, deployment, bucket_ms
+                )

@@ -12,6 +12,7 @@ from detectors.stages.arm_stream import ArmStream
 from detectors.stages.bucket import Bucket
 from detectors.stages.candidate import Candidate
 from detectors.stages.contract import StageState
+from detectors.stages.foresight import Foresight
 from detectors.stages.moments import Moments
 from detectors.stages.reference_builder import ReferenceBuilder
 from detectors.stages.reference_stream import ReferenceStream
@@ -36,7 +37,7 @@ class DetectState:
         Every bucket that starts before this is closed; what arrives for it is late.
     open
         Entries of buckets still open, by (bucket start, deployment).
-    prepared, prepared_until_ms
+    prepared, foresights, prepared_until_ms
         What was made of open buckets before their close, and up to which; not stored.
     status_turns
         The latest status time, counted in periods, of every deployment that is watched.
@@ -57,6 +58,7 @@ class DetectState:
         self.anchors: dict[str, Reference] = {}
         self.open: dict[tuple[int, str], list[Entry]] = {}
         self.prepared: dict[tuple[int, str], Bucket] = {}
+        self.foresights: dict[tuple[int, str], Foresight] = {}
         self.prepared_until_ms = -math.inf
         self.seen_units: dict[tuple[str, str], SeenUnits] = {}
         self._keys_of: dict[tuple[str, str], set[str]] = defaultdict(set)  # by deployment and release
@@ -237,6 +239,10 @@ class DetectState:
             self.blobs.drop(key)
         entries, prepared = self.open.pop(where), self.prepared.pop(where, None)
         return prepared if prepared is not None and prepared.is_of(entries) else Bucket(entries)
+
+    def take_foresight(self, bucket_ms: int, deployment: str) -> Foresight:
+        """Return and forget what was expected of the bucket: nothing, if it was not prepared."""
+        return self.foresights.pop((bucket_ms, deployment), None) or Foresight(())
 
     def has_candidate(self, deployment: str) -> bool:
         """Return whether a release of `deployment` is a candidate."""

@@ -6,16 +6,17 @@ from typing import Literal
 
 import msgspec
 
-from detectors.drift.feeding import feed_columns
 from detectors.records import Reference, Release, Signal, StreamKey
 from detectors.stages.anchors import Anchors
 from detectors.stages.closed_units import ClosedUnits, Slice
 from detectors.stages.contract import Output
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState, key_of
+from detectors.stages.foresight import Foresight
 from detectors.stages.reference_stream import ReferenceStream
 from detectors.stages.units import ALL
 
+Test = Literal["reference", "own"]
 _Measured = tuple[str, str, str]  # release, metric, version
 
 
@@ -35,7 +36,17 @@ class ReferenceTests:
         self._anchors = Anchors(plan, state, deployment, releases, bucket_ms)
         self._slices: dict[_Measured, dict[str, Slice]] = defaultdict(dict)
 
-    def run(self, units: ClosedUnits, *, status_due: bool) -> list[Output]:
+    def expect(self, units: ClosedUnits) -> Foresight:
+        """Return what the streams will take in if the bucket closes with `units`; nothing is changed."""
+        expected = []
+        for segment in units.segments():
+            tests: tuple[Test, ...] = ("reference", "own") if segment == ALL else ("reference",)
+            for one in units.slices(segment):
+                known = [self._state.streams.get(self._key(one, test)[0]) for test in tests]
+                expected += [(stream, one.column.values) for stream in known if stream is not None]
+        return Foresight(expected)
+
+    def run(self, units: ClosedUnits, foresight: Foresight, *, status_due: bool) -> list[Output]:
         """Return new references and what the streams say; the detectors of all are carried on together."""
         self._state.take_approved(self._deployment, self._at_ms)
         fed: list[tuple[ReferenceStream, Slice]] = []
@@ -44,8 +55,8 @@ class ReferenceTests:
                 self._slices[one.release, one.metric, one.version][segment] = one
                 fed += [(stream, one) for stream in self._take_in(one)]
         outputs = [self._told("references", reference) for reference in self._learned()]
-        watches = [(stream.watch, one.column.values) for stream, one in fed if stream.watch is not None]
-        carried = iter(feed_columns([watch for watch, _ in watches], [values for _, values in watches]))
+        watched = [(stream, one.column.values) for stream, one in fed if stream.watch is not None]
+        carried = iter(foresight.feed(watched))
         for stream, one in fed:
             if stream.watch is not None:
                 watch, first = next(carried)
@@ -115,7 +126,7 @@ class ReferenceTests:
                 self._compare(stream, reference)
         return found
 
-    def _key(self, one: Slice, test: Literal["reference", "own"]) -> tuple[str, StreamKey]:
+    def _key(self, one: Slice, test: Test) -> tuple[str, StreamKey]:
         """Return the storage key and the name of a stream."""
         key = StreamKey(self._deployment, one.release, one.segment, one.metric, test)
         return key_of("stream", *msgspec.to_builtins(key), self._episode(one.release), one.version), key

@@ -16,7 +16,7 @@ import msgspec
 
 from deploy.kafka import LocalBroker
 from streams.kafka.topics import TopicAdmin
-from streams.settings import Settings, load_settings
+from streams.settings import Settings, WorkerSettings, load_settings
 from tests.chaos.gateway_thread import GatewayThread
 from tests.chaos.kafka_disk import SmallDisk
 from tests.chaos.kafka_expected import Results
@@ -98,8 +98,8 @@ class World:
     settings, config
         What every worker runs with.
 
-    With `lasting`, broker and store are what is shipped; else the store keeps rows to be counted, its disk
-    can be filled, and inserts pass a proxy that can break them.
+    With `lasting`, broker, store and sessions are what is shipped; else the store keeps rows to be counted,
+    its disk can be filled, inserts pass a proxy that can break them, and a worker is missed after 6 seconds.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class World:
             folder=self.folder,
             bootstrap=self.broker.bootstrap,
             partitions=self._partitions,
-            session_s=SESSION_S,
+            session_s=WorkerSettings().session_s if self._lasting else SESSION_S,
             lateness_s=max(10.0, round(lateness_s)),
             flush_s=self._flush_s,
             store_port=store_port,
