@@ -18,17 +18,24 @@ from detectors.stages.served_shares import count_served, share_statuses
 from detectors.stages.units import SegmentTable
 
 
-def foresee(
-    plan: DetectPlan, state: DetectState, deployment: str, bucket_ms: int
-) -> tuple[Bucket, Foresight]:
-    """Do for the close of an open bucket what will hardly change; nothing that is stored is changed."""
-    bucket, watched = Bucket(state.open[bucket_ms, deployment]), watched_releases(state, deployment)
-    bucket.prepare(watched, has_candidate=state.has_candidate(deployment))
+def prepare(plan: DetectPlan, state: DetectState, deployment: str, bucket_ms: int, *, is_next: bool) -> None:
+    """Do for the close of an open bucket what will hardly change; nothing that is stored is changed.
+
+    If it `is_next` of its deployment to close, detectors look ahead; behind another they would begin where
+    they will not stand.
+    """
+    where = bucket_ms, deployment
+    bucket, watched = state.prepared.get(where), watched_releases(state, deployment)
+    if bucket is None or (is_next and not bucket.is_of(state.open[where])):
+        bucket = state.prepared[where] = Bucket(state.open[where])
+        bucket.prepare(watched, has_candidate=state.has_candidate(deployment))
+    if not is_next or where in state.foresights:
+        return
     releases = bucket.units_of(watched)
     table = _segment_table(plan, state, deployment)
     table.admit(chain.from_iterable(of.samples for of in releases.values()))
     tests = ReferenceTests(plan, state, deployment, state.releases.get(deployment, {}), bucket_ms)
-    return bucket, tests.expect(ClosedUnits(releases, table))
+    state.foresights[where] = tests.expect(ClosedUnits(releases, table))
 
 
 class Closing:

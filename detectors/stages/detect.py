@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from detectors.records import Reference, Release, Scorecard, Tick
 from detectors.stages.admission import admit_deployment
-from detectors.stages.closing import Closing, foresee
+from detectors.stages.closing import Closing, prepare
 from detectors.stages.contract import Delivery, Output
 from detectors.stages.detect_plan import DetectPlan
 from detectors.stages.detect_state import DetectState
@@ -91,16 +91,19 @@ class DetectStage:
         return outputs
 
     def _prepare(self, state: DetectState) -> None:
-        """Do for the next closes what will hardly change: half of the allowed lateness is over."""
+        """Do for the next closes what will hardly change: half of the allowed lateness is over.
+
+        Detectors look ahead only where they stand: at the oldest bucket of their deployment.
+        """
         if len(state.watermarks) < self._plan.source_partitions:
             return
         until = bucket_of(min(state.watermarks.values()) - self._plan.lateness_ms // 2, self._plan.unit_ms)
-        if until <= state.prepared_until_ms:
+        if (until, state.closed_until_ms) == state.prepared_at:
             return
-        state.prepared_until_ms = until
-        for where in [key for key in state.open if key[0] < until and key not in state.prepared]:
-            if admit_deployment(self._plan, state, where[1]):
-                bucket_ms, deployment = where
-                state.prepared[where], state.foresights[where] = foresee(
-                    self._plan, state, deployment, bucket_ms
-                )
+        state.prepared_at = until, state.closed_until_ms
+        looked: set[str] = set()
+        for bucket_ms, deployment in sorted(key for key in state.open if key[0] < until):
+            is_next = deployment not in looked
+            looked.add(deployment)
+            if admit_deployment(self._plan, state, deployment):
+                prepare(self._plan, state, deployment, bucket_ms, is_next=is_next)

@@ -1,6 +1,5 @@
 """The live state of the detect stage, and its keyed blobs."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -37,8 +36,8 @@ class DetectState:
         Every bucket that starts before this is closed; what arrives for it is late.
     open
         Entries of buckets still open, by (bucket start, deployment).
-    prepared, foresights, prepared_until_ms
-        What was made of open buckets before their close, and up to which; not stored.
+    prepared, foresights, prepared_at
+        What was made of open buckets before their close, and up to which, after which close; not stored.
     status_turns
         The latest status time, counted in periods, of every deployment that is watched.
     seen_units
@@ -59,7 +58,7 @@ class DetectState:
         self.open: dict[tuple[int, str], list[Entry]] = {}
         self.prepared: dict[tuple[int, str], Bucket] = {}
         self.foresights: dict[tuple[int, str], Foresight] = {}
-        self.prepared_until_ms = -math.inf
+        self.prepared_at: tuple[int, int | None] | None = None
         self.seen_units: dict[tuple[str, str], SeenUnits] = {}
         self._keys_of: dict[tuple[str, str], set[str]] = defaultdict(set)  # by deployment and release
         self._chunks: dict[tuple[int, str], list[str]] = {}  # keys of the stored entries of open buckets

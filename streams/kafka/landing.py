@@ -64,7 +64,7 @@ class Lander:
         Most records per insert; the Kafka record that reaches it is taken whole.
     flush_s
         How long records wait for more, in seconds; what comes seldom (feedback, labels, releases and
-        references) waits four times as long.
+        references) waits up to four times as long.
     fence
         Asked before every insert.
     bury

@@ -61,6 +61,21 @@ def test_a_bucket_that_stays_as_it_was_is_not_fed_again(looked_ahead, fed_late):
     assert not state.foresights
 
 
+@pytest.mark.parametrize("lateness_ms", [0, 500, 1_000, 2_000, 3_000, 7_000])
+def test_however_late_records_may_be_detectors_look_ahead_from_where_they_stand(lateness_ms, fed_late):
+    stage = DetectStage(plan(lateness_ms=lateness_ms))
+    state, _ = run(stage, [STABLE])
+    for number in range(20):
+        state, _ = run(stage, bucket(number), state=state)
+        for at_ms in range(UNIT * number + 100, UNIT * (number + 1) + 100, 100):
+            state, _ = run(stage, ticks(at_ms), state=state)
+    fed = [count for count in fed_late if count]
+    assert fed == [3] * len(fed)  # all at once, and each bucket but once
+    closed = 20 - 1 - lateness_ms // UNIT
+    assert closed - 1 <= len(fed) <= closed + 1  # one may be looked at and not closed yet
+    assert len(state.foresights) <= 1
+
+
 def test_looking_ahead_changes_nothing_that_is_stored(looked_ahead):
     _, state = looked_ahead
     again = DetectStage(plan())
