@@ -26,7 +26,8 @@ def feed_columns(watches: Sequence[BettingSR], columns: Sequence[Column]) -> lis
     Parameters
     ----------
     watches
-        The detectors. Those with a short column are carried on themselves, of the others a copy is.
+        The detectors. Those with a short column, or the only long one, are carried on themselves, of the
+        others a copy is.
     columns
         What each takes in, in [0, 1], in order.
 

@@ -72,11 +72,12 @@ def test_prepared_or_not_the_results_are_the_same(rows, late, candidate_from_ms,
     together = [*declared, *early, *later, *ticks(1_500), *ticks(2_500), *ticks(9_000)]
     _, wanted = run(DetectStage(plan()), together)
     steps = (declared, early, HALF_WAY, ticks(1_500), ticks(2_250), later, ticks(2_500), ticks(9_000))
-    assert in_steps(DetectStage(plan()), steps, restart=restart) == wanted
+    _, found = in_steps(DetectStage(plan()), steps, restart=restart)
+    assert found == wanted
 
 
 def in_steps(stage, steps, *, restart):
-    """What `steps` bring forth, one after the other; with `restart` each begins from stored blobs."""
+    """The state after `steps`, and what they bring forth; with `restart` each begins from stored blobs."""
     stored, found, offset, state = {}, [], 0, stage.restore(0, {})
     for records in steps:
         batch = [Delivery(0, offset + n, record) for n, record in enumerate(records)]
@@ -87,7 +88,7 @@ def in_steps(stage, steps, *, restart):
         if restart:
             stored = {key: blob for key, blob in stored.items() if blob is not None}
             state = stage.restore(0, dict(stored))
-    return found
+    return state, found
 
 
 def as_dict(release):

@@ -3,10 +3,12 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from detectors.records import Release
-from detectors.stages import Delivery, foresight
+from detectors.stages import foresight
 from detectors.stages.detect import DetectStage
+from tests.detectors.test_stage_bucket import in_steps
 from tests.detectors.test_stage_detect import card, plan, run, ticks
 
 UNIT = 1_000
@@ -103,14 +105,7 @@ def test_a_new_reference_is_what_the_close_compares_with(looked_ahead):
     stage, state = looked_ahead
     plain, _ = run(DetectStage(plan()), [STABLE, *bucket(0), *close(0), *bucket(1), *close(1)])
     key = next(key for key, anchor in state.anchors.items() if anchor.segment == "all")
-    other = state.anchors[key].__class__(
-        **{
-            **{name: getattr(state.anchors[key], name) for name in state.anchors[key].__struct_fields__},
-            "reference_id": "other",
-            "approved_at_ms": 2 * UNIT,
-            "mean": 0.5,
-        }
-    )
+    other = replace(state.anchors[key], reference_id="other", approved_at_ms=2 * UNIT, mean=0.5)
     _, found = run(stage, [other, *close(2)], state=state)
     _, wanted = run(DetectStage(plan()), [*bucket(2), other, *close(2)], state=plain)
     assert found == wanted
@@ -144,17 +139,3 @@ def test_prepared_or_not_long_columns_give_the_same_to_the_last_bit(rows, restar
     assert found == wanted
     one, other = ({key: stream.to_state() for key, stream in of.streams.items()} for of in (state, ahead))
     assert one == other
-
-
-def in_steps(stage, parts, *, restart):
-    stored, found, offset, state = {}, [], 0, stage.restore(0, {})
-    for records in parts:
-        batch = [Delivery(0, offset + n, record) for n, record in enumerate(records)]
-        offset += len(batch)
-        state, outputs = stage.step(state, batch)
-        found += [output.record for output in outputs]
-        stored |= stage.changes(state)
-        if restart:
-            stored = {key: blob for key, blob in stored.items() if blob is not None}
-            state = stage.restore(0, dict(stored))
-    return state, found
