@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from detectors.records import Release
 from detectors.stages import foresight
 from detectors.stages.detect import DetectStage
+from detectors.stages.detect_state import key_of
 from tests.detectors.test_stage_bucket import in_steps
 from tests.detectors.test_stage_detect import card, plan, run, ticks
 
@@ -85,6 +86,17 @@ def test_looking_ahead_changes_nothing_that_is_stored(looked_ahead):
     blobs = [{key: stream.to_state() for key, stream in one.streams.items()} for one in (plain, state)]
     assert blobs[0] == blobs[1]
     assert not plain.foresights
+
+
+def test_a_segment_that_was_seen_ahead_is_kept_at_the_close_and_not_before():
+    stage, key = DetectStage(plan()), key_of("segments", "d")
+    first = [card(n, n, plan_name="p0") for n in range(MANY)]
+    state, _ = run(stage, [STABLE, *first, *close(0)])
+    state, _ = run(stage, [*bucket(1), *half_way(1)], state=state)
+    assert (UNIT, "d") in state.foresights
+    assert state.blobs.get(key) == {"plan": ["p0"]}
+    run(stage, close(1), state=state)
+    assert state.blobs.get(key) == {"plan": ["p0", "p1"]}
 
 
 def test_what_comes_after_is_fed_at_the_close(looked_ahead, fed_late):
